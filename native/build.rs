@@ -1,0 +1,75 @@
+//! Translates the Cython sources of the per-task path to C and links them into the extension.
+//!
+//! maturin ships exactly one shared object, so the Cython modules live inside `_native` and are
+//! registered by `src/py/cython.rs` at import. Without the `python` feature nothing is built here.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Sources, relative to the repository root, and the module name each becomes.
+const CYTHON_SOURCES: &[(&str, &str)] = &[("pyworker/worker/trace.py", "trace")];
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    if env::var_os("CARGO_FEATURE_PYTHON").is_none() {
+        return;
+    }
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| ".".into())).join("..");
+    let out = PathBuf::from(env::var("OUT_DIR").unwrap_or_else(|_| ".".into()));
+    let python = env::var("PYO3_PYTHON")
+        .or_else(|_| env::var("PYTHON_SYS_EXECUTABLE"))
+        .unwrap_or_else(|_| "python3".into());
+    println!("cargo:rerun-if-env-changed=PYO3_PYTHON");
+    println!("cargo:rerun-if-env-changed=PYTHON_SYS_EXECUTABLE");
+
+    let include = run(
+        &python,
+        &["-c", "import sysconfig; print(sysconfig.get_paths()['include'])"],
+        &root,
+    );
+    let mut build = cc::Build::new();
+    build.include(include.trim()).opt_level(3).warnings(false).flag_if_supported("-fno-strict-aliasing");
+    for (source, module) in CYTHON_SOURCES {
+        println!("cargo:rerun-if-changed={}", root.join(source).display());
+        let pxd = root.join(source).with_extension("pxd");
+        if pxd.exists() {
+            println!("cargo:rerun-if-changed={}", pxd.display());
+        }
+        let c_file = out.join(format!("{module}.c"));
+        run(
+            &python,
+            &[
+                "-m",
+                "cython",
+                "-3",
+                "--module-name",
+                &format!("pyworker._native_{module}"),
+                "-o",
+                &c_file.display().to_string(),
+                source,
+            ],
+            &root,
+        );
+        build.file(&c_file);
+    }
+    build.compile("pyworker_cython");
+}
+
+/// Runs a command of the build and returns what it printed; the build stops with its message on failure.
+fn run(program: &str, arguments: &[&str], directory: &Path) -> String {
+    match Command::new(program).args(arguments).current_dir(directory).output() {
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
+        Ok(output) => fail(&format!(
+            "`{program} {}` failed:\n{}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        )),
+        Err(error) => fail(&format!("cannot run `{program}`: {error}")),
+    }
+}
+
+fn fail(message: &str) -> ! {
+    eprintln!("{message}");
+    std::process::exit(1);
+}

@@ -1,0 +1,4 @@
+//! Bytes to values and back, bounded before anything is allocated.
+
+pub mod compress;
+pub mod json;

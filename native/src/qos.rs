@@ -1,0 +1,186 @@
+//! The prefetch ledger: integers only.
+//!
+//! Invariants, for `held` = messages taken from the broker and not yet acknowledged that are neither
+//! scheduled nor given up, and `running` of them already started:
+//!
+//! * `running <= held`
+//! * `demand() = target - held`, never below zero
+//! * `target >= floor`; above the floor only as far as the pool will start within the window
+//!
+//! Celery's count (`concurrency x worker_prefetch_multiplier`) is the floor. With a multiplier of one
+//! the user asked for exactly that, so the reserve never grows; zero lifts the count.
+
+use crate::config::PrefetchConfig;
+
+/// Most messages reserved whatever the measured speed.
+const RESERVE_MAX: u32 = 8192;
+/// Weight of the newest run time in the moving average, as a divisor.
+const AVERAGE_DIVISOR: f64 = 32.0;
+
+/// The ledger.
+#[derive(Debug, Clone)]
+pub struct PrefetchLedger {
+    config: PrefetchConfig,
+    concurrency: u32,
+    held: u32,
+    held_bytes: u64,
+    running: u32,
+    average_run_s: Option<f64>,
+}
+
+impl PrefetchLedger {
+    /// A ledger for a pool of `concurrency` children.
+    #[must_use]
+    pub fn new(config: PrefetchConfig, concurrency: u32) -> Self {
+        Self { config, concurrency, held: 0, held_bytes: 0, running: 0, average_run_s: None }
+    }
+
+    /// A message came in.
+    pub fn on_received(&mut self, size_bytes: usize) {
+        self.held += 1;
+        self.held_bytes += size_bytes as u64;
+    }
+
+    /// A message left: settled, or put aside until its time.
+    pub fn on_released(&mut self, size_bytes: usize) {
+        debug_assert!(self.held > 0, "released more than was received");
+        self.held = self.held.saturating_sub(1);
+        self.held_bytes = self.held_bytes.saturating_sub(size_bytes as u64);
+    }
+
+    /// A held message that was not acknowledged at its start began to run.
+    pub fn on_late_started(&mut self) {
+        self.running += 1;
+    }
+
+    /// Such a message finished.
+    pub fn on_late_finished(&mut self) {
+        debug_assert!(self.running > 0, "finished more than was started");
+        self.running = self.running.saturating_sub(1);
+    }
+
+    /// A task took this long.
+    pub fn on_run_time(&mut self, run_s: f64) {
+        self.average_run_s = Some(match self.average_run_s {
+            None => run_s,
+            Some(average) => average + (run_s - average) / AVERAGE_DIVISOR,
+        });
+    }
+
+    /// The pool was resized.
+    pub fn set_concurrency(&mut self, concurrency: u32) {
+        self.concurrency = concurrency;
+    }
+
+    /// Celery's prefetch count; `None` when the user lifted it.
+    #[must_use]
+    pub fn floor(&self) -> Option<u32> {
+        if self.config.strict {
+            return Some(self.concurrency);
+        }
+        match self.config.multiplier {
+            0 => None,
+            multiplier => Some(self.concurrency.saturating_mul(multiplier)),
+        }
+    }
+
+    /// How many messages may be held now.
+    #[must_use]
+    pub fn target(&self) -> u32 {
+        let Some(floor) = self.floor() else { return RESERVE_MAX };
+        if self.config.strict || self.config.multiplier == 1 {
+            return floor;
+        }
+        let startable = match self.average_run_s {
+            None => 0.0,
+            Some(average) => f64::from(self.concurrency) * self.config.window_s / average.max(1e-6),
+        };
+        // Late-acked tasks that run are held, too; they must not eat the reserve.
+        let grown = startable.min(f64::from(RESERVE_MAX)) as u32;
+        floor.max(grown)
+    }
+
+    /// How many more messages to ask for.
+    #[must_use]
+    pub fn demand(&self) -> u32 {
+        if self.held_bytes >= self.config.max_reserved_bytes && self.held > self.running {
+            return 0;
+        }
+        let target = self.target();
+        // Under strict prefetch a slot is free only when nothing runs in it, acknowledged or not: the
+        // engine reports early-acked running jobs through `on_late_started` as well.
+        target.saturating_sub(self.held)
+    }
+
+    /// How many unstarted messages are held beyond the floor.
+    #[must_use]
+    pub fn excess(&self) -> u32 {
+        match self.floor() {
+            None => 0,
+            Some(floor) => (self.held - self.running).saturating_sub(floor),
+        }
+    }
+
+    /// Messages held.
+    #[must_use]
+    pub fn held(&self) -> u32 {
+        self.held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger(multiplier: u32, strict: bool) -> PrefetchLedger {
+        let config = PrefetchConfig { multiplier, strict, window_s: 0.02, max_reserved_bytes: 1000 };
+        PrefetchLedger::new(config, 2)
+    }
+
+    #[test]
+    fn the_floor_is_celerys_count() {
+        assert_eq!(ledger(4, false).demand(), 8);
+        assert_eq!(ledger(1, false).demand(), 2);
+        assert_eq!(ledger(4, true).demand(), 2);
+        assert_eq!(ledger(0, false).demand(), RESERVE_MAX);
+    }
+
+    #[test]
+    fn short_tasks_raise_the_reserve_and_long_ones_lower_it() {
+        let mut ledger = ledger(4, false);
+        ledger.on_run_time(0.000_1);
+        assert_eq!(ledger.target(), 400);
+        for _ in 0..1000 {
+            ledger.on_run_time(5.0);
+        }
+        assert_eq!(ledger.target(), 8);
+    }
+
+    #[test]
+    fn a_multiplier_of_one_never_grows() {
+        let mut ledger = ledger(1, false);
+        ledger.on_run_time(0.000_01);
+        assert_eq!(ledger.target(), 2);
+    }
+
+    #[test]
+    fn bytes_bound_the_reserve() {
+        let mut ledger = ledger(4, false);
+        ledger.on_received(2000);
+        assert_eq!(ledger.demand(), 0);
+        ledger.on_released(2000);
+        assert_eq!(ledger.demand(), 8);
+    }
+
+    #[test]
+    fn excess_counts_only_what_has_not_started() {
+        let mut ledger = ledger(4, false);
+        for _ in 0..12 {
+            ledger.on_received(1);
+        }
+        assert_eq!(ledger.excess(), 4);
+        ledger.on_late_started();
+        ledger.on_late_started();
+        assert_eq!(ledger.excess(), 2);
+    }
+}

@@ -1,0 +1,3 @@
+//! Wire protocols, sans-I/O: bytes in, frames out. "Incomplete" is a value, not an error.
+
+pub mod resp;

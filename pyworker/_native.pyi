@@ -1,0 +1,209 @@
+"""The native core. Users never import this; ``pyworker.worker``, ``pyworker.publish`` and ``pyworker.backends`` do.
+
+Everything that crosses does so in batches or once per task; nothing here is called per byte.
+"""
+
+from collections.abc import Sequence
+from typing import Final, Literal, TypeAlias, final
+
+from pyworker.worker.config import EngineConfig, RedisAddress
+
+__version__: Final[str]
+
+#: One claimed job, a plain tuple because it is unpacked once per task:
+#: (sequence, task_index, headers, properties, body, content_type, content_encoding, flags).
+#: ``headers`` and ``properties`` are JSON objects as bytes exactly as they came; ``body`` is the raw body
+#: (base64 undone, still compressed if ``headers`` names a compression). Flag bit 0: redelivered.
+Job: TypeAlias = tuple[int, int, bytes, bytes, bytes, str, str, int]
+
+class NativeError(Exception):
+    """An error of the native core.
+
+    Attributes:
+        kind: what went wrong; one of the names in ``native/src/error.rs``.
+        retryable: whether the same operation may succeed later.
+    """
+
+    kind: str
+    retryable: bool
+
+@final
+class Notice:
+    """Something the engine tells the parent's Python side."""
+
+    #: What it is about:
+    #: ``ready``; ``disconnected`` (text, retry_in_s); ``child_started`` / ``child_exited`` (pid, index, status);
+    #: ``log`` (level, text); ``stopped``; ``delivery`` (reason, handle and the message's parts).
+    kind: Literal["ready", "disconnected", "child_started", "child_exited", "received", "log", "stopped", "delivery"]
+    #: For ``delivery``: why it is shown to Python.
+    reason: Literal[
+        "",
+        "unknown_task",
+        "malformed",
+        "undecodable",
+        "protocol1",
+        "parent_lane",
+        "expired",
+        "revoked",
+        "lost",
+        "soft_timeout",
+        "hard_timeout",
+        "terminated",
+        "rejected",
+        "too_many_deliveries",
+    ]
+    #: Names the delivery in :meth:`Engine.resolve`; 0 where no answer is expected (``soft_timeout``).
+    handle: int
+    task_index: int
+    task_id: str
+    task_name: str
+    headers: bytes
+    properties: bytes
+    body: bytes
+    content_type: str
+    content_encoding: str
+    redelivered: bool
+    queue: str
+    #: The raw message for ``malformed``.
+    raw: bytes
+    #: Process id of the child concerned, 0 if none.
+    pid: int
+    #: Pool index of the child concerned.
+    index: int
+    #: ``lost``, ``child_exited``: exit code, negative a signal number. ``terminated``: the signal number.
+    status: int
+    #: ``soft_timeout``, ``hard_timeout``: the limit in seconds. ``disconnected``: seconds until the next try (-1 never).
+    seconds: float
+    #: Text for people: error, exception repr, log line.
+    text: str
+    #: ``rejected``: whether the task asked for a requeue.
+    requeue: bool
+
+@final
+class Engine:
+    """The engine of one node. Construct and ``start`` only after the fork server was forked."""
+
+    def __new__(cls, config: EngineConfig, forkserver_fd: int) -> Engine:
+        """Validate the configuration.
+
+        Args:
+            config: see ``pyworker.worker.config``.
+            forkserver_fd: the parent's end of the fork server's ``SOCK_SEQPACKET`` socket; owned from now on.
+
+        Raises:
+            NativeError: kind ``config``, naming the field.
+        """
+
+    def start(self) -> None:
+        """Start the engine's thread: children are asked for, the broker is connected."""
+
+    def wait(self, timeout_s: float) -> list[Notice]:
+        """Block without the GIL until there are notices or the time is over; signals interrupt it."""
+
+    def wake(self) -> None:
+        """Make a ``wait`` in progress return early. Safe in a signal handler."""
+
+    def resolve(self, handle: int, verdict: Literal["ack", "reject", "requeue", "dispatch", "abandon"]) -> None:
+        """Answer a ``delivery`` notice."""
+
+    def replace(self, handle: int, headers: bytes, properties: bytes, body: bytes, content_type: str,
+                content_encoding: str, task_id: str, task_name: str) -> None:
+        """Give a shown delivery new content (protocol 1 rewritten as 2) before it is resolved with ``dispatch``."""
+
+    def stop_consuming(self) -> None:
+        """First step of every shutdown: fetch nothing more, hand unstarted messages back."""
+
+    def cancel_running(self, *, signal: int) -> None:
+        """Signal every running child's task (cold shutdown)."""
+
+    def stop(self, *, deadline_s: float | None) -> int:
+        """Finish: wait for running tasks up to the deadline (None for ever), flush acks and results, end the
+        children, close. Idempotent. Returns the number of tasks still running at the deadline."""
+
+    def terminate(self, task_ids: Sequence[str], *, signal: int) -> list[str]:
+        """Signal the children that run these tasks now; returns the ids that were running."""
+
+    def revoke(self, task_ids: Sequence[str]) -> None:
+        """Never start these tasks; held ones are shown to Python as ``revoked`` deliveries."""
+
+    def jobs(self, which: Literal["active", "reserved", "scheduled"]) -> list[Notice]:
+        """A snapshot of the jobs in a state (``pid`` and ``seconds`` = start time for active, eta for scheduled)."""
+
+    def counters(self) -> dict[str, int]:
+        """All counters of the node, by name (docs/counters.md)."""
+
+    def children(self) -> list[tuple[int, int, int]]:
+        """(index, pid, tasks started) of every live child."""
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while notices wait."""
+
+@final
+class ChildLink:
+    """A child's end of its pool link. One per child, used by its main thread only."""
+
+    def __new__(cls, memory_fd: int, socket_fd: int) -> ChildLink:
+        """Map the link's memory and take over both descriptors."""
+
+    def next_job(self) -> Job | None:
+        """Block (GIL released, signals handled) until a job is claimed; ``None`` when the child shall end.
+        From here the job counts as started."""
+
+    def store(self, sequence: int, key: bytes, value: bytes, is_success: bool) -> None:
+        """Queue a result write (``celery-task-meta-...`` key, encoded meta), ordered with the job's end.
+        ``sequence`` is the job's, or 0 for a write of another task's result."""
+
+    def flush(self) -> None:
+        """Return when every write queued by this child is in the store.
+
+        Raises:
+            NativeError: the store refused one of them.
+        """
+
+    def finish(self, sequence: int, outcome: int, runtime_s: float, text: str) -> None:
+        """End the job. ``text``: result repr for success, exception repr otherwise; may be empty."""
+
+    def soft_timeout_hit(self) -> bool:
+        """Called by the SIGUSR1 handler: whether the running job is marked for its soft limit; clears the mark."""
+
+    def running(self) -> int:
+        """The sequence of the job being run, 0 if none."""
+
+    def retire(self) -> None:
+        """Take no further job (memory or task limit reached): ``next_job`` returns None from now on."""
+
+@final
+class RedisPublisher:
+    """Publishes task messages to Redis in kombu's layout; safe across threads and forks.
+
+    Connects lazily; a connection opened before a fork is not used after it. Blocks without the GIL.
+    """
+
+    def __new__(cls, address: RedisAddress, *, global_keyprefix: str = "", separator: str = "\x06\x16",
+                priority_steps: Sequence[int] = (0, 3, 6, 9), max_connections: int = 10) -> RedisPublisher: ...
+
+    def publish(self, queue: str, priority: int, message: bytes) -> None:
+        """Push one envelope.
+
+        Raises:
+            NativeError: ``connection``, ``timeout``, ``authentication``, ``server_busy``, ``server_refused``.
+        """
+
+    def publish_many(self, messages: Sequence[tuple[str, int, bytes]]) -> None:
+        """Push many envelopes (queue, priority, message) pipelined, all or an error that names how many went."""
+
+    def close(self) -> None:
+        """Close the idle connections."""
+
+def build_envelope(body: bytes, headers: bytes, properties: bytes, content_type: str, content_encoding: str) -> bytes:
+    """Build the virtual transport envelope: base64 body, headers and properties as given JSON objects."""
+
+def compress(name: str, data: bytes) -> tuple[bytes, str]:
+    """Compress under a kombu name or content type (``zlib gzip bzip2 lzma xz brotli zstd``); (data, content type)."""
+
+def decompress(content_type: str, data: bytes, max_bytes: int) -> bytes:
+    """Undo a compression named by content type or kombu name.
+
+    Raises:
+        NativeError: ``too_large`` past ``max_bytes``, ``malformed`` for damaged data, ``config`` for an unknown name.
+    """

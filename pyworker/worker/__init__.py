@@ -1,0 +1,1 @@
+"""The worker: parent process, fork server, children."""
