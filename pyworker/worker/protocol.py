@@ -15,7 +15,7 @@ from pyworker.worker.config import EngineConfig, Lane
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pyworker._native import ChildLink, Job, Notice
+    from pyworker._native import ChildLink, Engine, Job, Notice
 
 
 class Verdict(Enum):
@@ -122,6 +122,9 @@ class WorkerApp(Protocol):
     def before_pool(self) -> None:
         """Parent, single-threaded, just before the fork server is forked (``celeryd_after_setup`` was sent)."""
 
+    def attach(self, engine: Engine) -> None:
+        """Parent: the engine exists (not started yet). Revocations and rewritten deliveries go to it."""
+
     def child_started(self, link: ChildLink, index: int) -> TaskRunner:
         """Child, main thread: initialise the process as the library does and return what runs jobs."""
 
@@ -130,6 +133,9 @@ class WorkerApp(Protocol):
 
     def on_ready(self, worker: object) -> None:
         """Parent: consuming (``worker_ready``). ``worker`` is the runner, for facades."""
+
+    def on_received(self, notice: Notice) -> None:
+        """Parent: a ``received`` notice (only asked for by ``EngineConfig.notice_received``): the log line."""
 
     def on_delivery(self, notice: Notice) -> Verdict:
         """Parent: a delivery that needs Python here: unknown, undecodable, protocol 1, parent lane, expired,
