@@ -3,6 +3,13 @@
 //! The engine reads only what scheduling needs; headers, properties and body travel on as bytes.
 //! Source: Celery "Message Protocol", kombu's virtual transport envelope.
 
+mod base64;
+mod build;
 mod envelope;
+mod fields;
+mod iso8601;
+mod span;
 
-pub use envelope::{Envelope, Part, Protocol, parse_envelope};
+pub use build::build_envelope;
+pub use envelope::{Envelope, Protocol, parse_envelope};
+pub use iso8601::parse_iso8601;
