@@ -1,0 +1,81 @@
+"""Options, kinds of worker and the shared fixtures of the scenario suites."""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from support.kinds import CONTROLS, KINDS, STOCK, Kind
+from support.redis_server import RedisServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("pyworker")
+    group.addoption(
+        "--kinds",
+        default="",
+        help=f"comma separated kinds of worker instead of the tests' own choice: {', '.join(KINDS | CONTROLS)}",
+    )
+    group.addoption("--full", action="store_true", help="full sizes of the mixed fleet tests (20,000 tasks)")
+    group.addoption("--chaos-long", action="store_true", help="the long form of tests/chaos")
+    group.addoption("--seed", type=int, default=None, help="seed of the random tests (printed by each of them)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in (
+        "control: also runs against Celery's own worker, so that what is asserted stays true of it",
+        "lanes(*names): the kinds of worker this test needs; all lanes without it",
+        "slow: takes more than a few seconds",
+        "xdist_group(name): tests that share a worker stay in one process of pytest-xdist",
+    ):
+        config.addinivalue_line("markers", line)
+
+
+def _kinds_of(metafunc: pytest.Metafunc) -> list[Kind]:
+    asked = metafunc.config.getoption("--kinds")
+    marker = metafunc.definition.get_closest_marker("lanes")
+    own = [f"pyworker-{name}" for name in marker.args] if marker else [name for name in KINDS if name != STOCK.name]
+    if asked:
+        every = KINDS | CONTROLS
+        chosen = [every[name] for name in asked.split(",")]
+        if marker is None:
+            return chosen
+        lanes = {KINDS[name].lane for name in own}
+        return [kind for kind in chosen if kind.lane in lanes]
+    chosen = [KINDS[name] for name in own]
+    return [STOCK, *chosen] if metafunc.definition.get_closest_marker("control") else chosen
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "kind" in metafunc.fixturenames:
+        kinds = _kinds_of(metafunc)
+        marks = [
+            pytest.param(kind, id=kind.name, marks=pytest.mark.xdist_group(f"{metafunc.module.__name__}-{kind.name}"))
+            for kind in kinds
+        ]
+        metafunc.parametrize("kind", marks, scope="module")
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """A private Redis server of one test."""
+    with RedisServer() as running:
+        yield running
+
+
+@pytest.fixture
+def randomness(request: pytest.FixtureRequest) -> random.Random:
+    """Seeded randomness; the seed is printed, so that a failing run can be repeated with ``--seed``."""
+    given = request.config.getoption("--seed")
+    seed = given if given is not None else random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed} (repeat with --seed {seed})")
+    return random.Random(seed)
