@@ -1,0 +1,234 @@
+//! Opening a connection, in blocking mode, on a thread of its own: name resolution, connecting, and
+//! everything that must be said before the first command.
+
+use std::io::{Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use super::server_error::classify;
+use crate::config::RedisAddress;
+use crate::error::{Error, ErrorKind, Result};
+use crate::wire::resp::{Frame, Limits, decode, write_command};
+
+/// Seconds of silence before TCP keep-alive probes begin, between them, and how many may fail.
+const KEEPALIVE_IDLE_S: libc::c_int = 60;
+const KEEPALIVE_INTERVAL_S: libc::c_int = 10;
+const KEEPALIVE_PROBES: libc::c_int = 3;
+
+/// What the server said about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct ServerInfo {
+    /// Major, minor, patch.
+    pub(crate) version: (u32, u32, u32),
+    /// Whether pushes are possible.
+    pub(crate) resp3: bool,
+    /// The server's name for this connection.
+    pub(crate) client_id: Option<i64>,
+}
+
+/// A connected socket, blocking.
+#[derive(Debug)]
+pub(crate) enum RawSocket {
+    /// TCP.
+    Tcp(TcpStream),
+    /// Unix domain.
+    Unix(UnixStream),
+}
+
+impl RawSocket {
+    /// Ends the blocking phase.
+    pub(crate) fn set_nonblocking(&self) -> std::io::Result<()> {
+        match self {
+            RawSocket::Tcp(stream) => stream.set_nonblocking(true),
+            RawSocket::Unix(stream) => stream.set_nonblocking(true),
+        }
+    }
+
+    fn set_timeout(&self, timeout: Duration) -> std::io::Result<()> {
+        match self {
+            RawSocket::Tcp(stream) => {
+                stream.set_read_timeout(Some(timeout))?;
+                stream.set_write_timeout(Some(timeout))
+            }
+            RawSocket::Unix(stream) => {
+                stream.set_read_timeout(Some(timeout))?;
+                stream.set_write_timeout(Some(timeout))
+            }
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            RawSocket::Tcp(stream) => stream.read(buffer),
+            RawSocket::Unix(stream) => stream.read(buffer),
+        }
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match self {
+            RawSocket::Tcp(stream) => stream.write_all(bytes),
+            RawSocket::Unix(stream) => stream.write_all(bytes),
+        }
+    }
+}
+
+/// Connects and introduces ourselves, all within the address's connect timeout.
+pub(crate) fn open(address: &RedisAddress) -> Result<(RawSocket, ServerInfo)> {
+    let deadline = Instant::now() + Duration::from_secs_f64(address.connect_timeout_s.clamp(0.001, 86_400.0));
+    let socket = connect(address, deadline)?;
+    let mut conversation = Conversation { socket, deadline };
+    let info = conversation.introduce(address)?;
+    conversation.socket.set_nonblocking()?;
+    Ok((conversation.socket, info))
+}
+
+fn remaining(deadline: Instant) -> Result<Duration> {
+    match deadline.checked_duration_since(Instant::now()) {
+        Some(left) if !left.is_zero() => Ok(left),
+        _ => Err(Error::new(ErrorKind::Timeout, "redis: no connection within the connect timeout")),
+    }
+}
+
+fn connect(address: &RedisAddress, deadline: Instant) -> Result<RawSocket> {
+    if let Some(path) = &address.unix_path {
+        let stream = UnixStream::connect(path).map_err(|error| Error::from(error).context(path))?;
+        return Ok(RawSocket::Unix(stream));
+    }
+    let name = format!("{}:{}", address.host, address.port);
+    let candidates = (address.host.as_str(), address.port)
+        .to_socket_addrs()
+        .map_err(|error| Error::new(ErrorKind::Connection, format!("{name}: {error}")))?;
+    let mut failure = Error::new(ErrorKind::Connection, format!("{name}: the name has no address"));
+    for candidate in candidates {
+        match TcpStream::connect_timeout(&candidate, remaining(deadline)?) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                if address.keepalive {
+                    set_keepalive(stream.as_raw_fd())?;
+                }
+                return Ok(RawSocket::Tcp(stream));
+            }
+            Err(error) => failure = Error::from(error).context(&name),
+        }
+    }
+    Err(failure)
+}
+
+fn set_keepalive(socket: RawFd) -> Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, KEEPALIVE_IDLE_S)?;
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)?;
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, KEEPALIVE_PROBES)
+}
+
+#[expect(unsafe_code, reason = "the standard library has no keep-alive options")]
+fn set_option(socket: RawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> Result<()> {
+    let size = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: `socket` is an open socket that the caller owns; the pointer and size describe `value`,
+    // which outlives the call.
+    let result = unsafe { libc::setsockopt(socket, level, name, (&raw const value).cast(), size) };
+    if result != 0 {
+        return Err(std::io::Error::last_os_error().into());
+    }
+    Ok(())
+}
+
+/// Commands and answers, one at a time.
+struct Conversation {
+    socket: RawSocket,
+    deadline: Instant,
+}
+
+impl Conversation {
+    fn introduce(&mut self, address: &RedisAddress) -> Result<ServerInfo> {
+        let info = match self.hello(address)? {
+            Some(info) => info,
+            None => self.introduce_resp2(address)?,
+        };
+        if address.database != 0 {
+            self.expect_ok(&[b"SELECT", address.database.to_string().as_bytes()], "SELECT")?;
+        }
+        if let Some(name) = &address.client_name {
+            // A name is a courtesy to people; a server that refuses it is as good as any.
+            self.ask(&[b"CLIENT", b"SETNAME", name.as_bytes()])?;
+        }
+        Ok(info)
+    }
+
+    /// RESP3 and authentication in one command; `None` where the server or a proxy does not know it.
+    fn hello(&mut self, address: &RedisAddress) -> Result<Option<ServerInfo>> {
+        let mut arguments: Vec<&[u8]> = vec![b"HELLO", b"3"];
+        if let Some(password) = &address.password {
+            let user = address.username.as_deref().unwrap_or("default");
+            arguments.extend([b"AUTH".as_slice(), user.as_bytes(), password.as_bytes()]);
+        }
+        let answer = self.ask(&arguments)?;
+        if let Frame::Error(line) = &answer {
+            let refused = line.starts_with("NOPROTO") || line.starts_with("NOPERM") || line.starts_with("ERR unknown");
+            return if refused { Ok(None) } else { Err(classify(line)) };
+        }
+        let version = answer.get(b"version").and_then(Frame::as_str).map(parse_version).unwrap_or_default();
+        let client_id = answer.get(b"id").and_then(Frame::as_integer);
+        let resp3 = answer.get(b"proto").and_then(Frame::as_integer) == Some(3);
+        Ok(Some(ServerInfo { version, resp3, client_id }))
+    }
+
+    fn introduce_resp2(&mut self, address: &RedisAddress) -> Result<ServerInfo> {
+        match (&address.username, &address.password) {
+            (Some(user), Some(password)) => {
+                self.expect_ok(&[b"AUTH", user.as_bytes(), password.as_bytes()], "AUTH")?;
+            }
+            (None, Some(password)) => self.expect_ok(&[b"AUTH", password.as_bytes()], "AUTH")?,
+            (_, None) => {}
+        }
+        let answer = self.ask(&[b"INFO", b"server"])?;
+        if let Frame::Error(line) = &answer
+            && classify(line).kind() == ErrorKind::Authentication
+        {
+            return Err(classify(line));
+        }
+        let version = answer
+            .as_str()
+            .and_then(|text| text.lines().find_map(|line| line.strip_prefix("redis_version:")))
+            .map(parse_version)
+            .unwrap_or_default();
+        let client_id = self.ask(&[b"CLIENT", b"ID"])?.as_integer();
+        Ok(ServerInfo { version, resp3: false, client_id })
+    }
+
+    fn expect_ok(&mut self, arguments: &[&[u8]], name: &str) -> Result<()> {
+        match self.ask(arguments)? {
+            Frame::Error(line) => Err(classify(&line).context(name)),
+            _ => Ok(()),
+        }
+    }
+
+    fn ask(&mut self, arguments: &[&[u8]]) -> Result<Frame> {
+        let mut bytes = Vec::with_capacity(128);
+        write_command(&mut bytes, arguments);
+        self.socket.set_timeout(remaining(self.deadline)?)?;
+        self.socket.write_all(&bytes)?;
+        bytes.clear();
+        let mut piece = [0; 4096];
+        loop {
+            match decode(&bytes, &Limits::default())? {
+                Some((Frame::Push(_), used)) => drop(bytes.drain(..used)),
+                Some((frame, _)) => return Ok(frame),
+                None => {
+                    self.socket.set_timeout(remaining(self.deadline)?)?;
+                    match self.socket.read(&mut piece)? {
+                        0 => return Err(Error::new(ErrorKind::Connection, "redis closed the connection")),
+                        size => bytes.extend_from_slice(&piece[..size]),
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn parse_version(text: &str) -> (u32, u32, u32) {
+    let mut parts = text.trim().split('.').map(|part| part.parse().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}

@@ -1,0 +1,61 @@
+//! What a Redis server's error line means for us.
+
+use crate::error::{Error, ErrorKind};
+
+/// Turns an error line (code, space, text) into an error with a verdict.
+#[must_use]
+pub fn classify(line: &str) -> Error {
+    let code = line.split(' ').next().unwrap_or_default();
+    let kind = match code {
+        "OOM" | "LOADING" | "READONLY" | "MASTERDOWN" | "BUSY" | "TRYAGAIN" | "NOREPLICAS" | "CLUSTERDOWN"
+        | "MISCONF" => ErrorKind::ServerBusy,
+        "WRONGPASS" | "NOAUTH" => ErrorKind::Authentication,
+        // Servers before 6 have no code of their own for a wrong password.
+        "ERR" if line.contains("invalid password") || line.contains("ERR AUTH") || line.contains("sent AUTH") => ErrorKind::Authentication,
+        "ERR" if line.contains("max number of clients") => ErrorKind::ServerBusy,
+        _ => ErrorKind::ServerRefused,
+    };
+    Error::new(kind, format!("redis: {line}"))
+}
+
+/// Whether the server does not know the script that EVALSHA named.
+#[must_use]
+pub fn is_unknown_script(line: &str) -> bool {
+    line.starts_with("NOSCRIPT")
+}
+
+/// Whether this connection leads to the wrong server: after a failover, only a new one helps.
+#[must_use]
+pub fn needs_reconnect(line: &str) -> bool {
+    line.starts_with("READONLY") || line.starts_with("MASTERDOWN") || line.starts_with("UNBLOCKED")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_verdict() {
+        let cases = [
+            ("OOM command not allowed when used memory > 'maxmemory'.", ErrorKind::ServerBusy),
+            ("LOADING Redis is loading the dataset in memory", ErrorKind::ServerBusy),
+            ("READONLY You can't write against a read only replica.", ErrorKind::ServerBusy),
+            ("MASTERDOWN Link with MASTER is down", ErrorKind::ServerBusy),
+            ("BUSY Redis is busy running a script.", ErrorKind::ServerBusy),
+            ("TRYAGAIN Multiple keys request during rehashing of slot", ErrorKind::ServerBusy),
+            ("ERR max number of clients reached", ErrorKind::ServerBusy),
+            ("WRONGPASS invalid username-password pair or user is disabled.", ErrorKind::Authentication),
+            ("NOAUTH Authentication required.", ErrorKind::Authentication),
+            ("ERR invalid password", ErrorKind::Authentication),
+            ("ERR AUTH <password> called without any password configured", ErrorKind::Authentication),
+            ("NOPERM this user has no permissions to run the 'eval' command", ErrorKind::ServerRefused),
+            ("ERR unknown command 'FOO'", ErrorKind::ServerRefused),
+            ("WRONGTYPE Operation against a key holding the wrong kind of value", ErrorKind::ServerRefused),
+        ];
+        for (line, kind) in cases {
+            assert_eq!(classify(line).kind(), kind, "{line}");
+        }
+        assert!(is_unknown_script("NOSCRIPT No matching script. Please use EVAL."));
+    }
+}
