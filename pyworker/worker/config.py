@@ -112,6 +112,16 @@ class PrefetchConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShutdownConfig:
+    """How a cold shutdown begins; read by the runner, not by the native side."""
+
+    #: ``worker_soft_shutdown_timeout``; 0 is off.
+    soft_timeout_s: float = 0.0
+    #: ``worker_enable_soft_shutdown_on_idle``.
+    soft_on_idle: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineConfig:
     """Everything the engine needs to know."""
 
@@ -124,3 +134,4 @@ class EngineConfig:
     max_deliveries: int = 20
     notice_received: bool = False
     eta_task_limit: int | None = None
+    shutdown: ShutdownConfig = field(default_factory=ShutdownConfig)
