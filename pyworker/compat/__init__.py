@@ -1,0 +1,74 @@
+"""Which library an application comes from, decided in one place.
+
+celery is optional: nothing of it may be imported unless the application is one of its own. That is why the two
+modules that need it are imported here by name, at run time, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import FrameType
+from typing import TYPE_CHECKING, Any, cast
+
+from pyworker.exceptions import PyworkerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyworker.worker.protocol import WorkerApp
+
+_CELERY_APP_CLASS = ("celery.app.base", "Celery")
+_OWN_APP_CLASS = ("pyworker.app", "Celery")
+
+
+class NotAnApplication(PyworkerError):
+    """The object that ``-A`` names is not an application of either library."""
+
+
+def adapt(app: object) -> WorkerApp:
+    """The worker's view of an application.
+
+    Raises:
+        NotAnApplication: the object is neither a ``celery.Celery`` nor one of ours.
+    """
+    if _is_instance(app, _CELERY_APP_CLASS):
+        return cast("WorkerApp", import_module("pyworker.compat.celery.adapter").CeleryWorkerApp(app))
+    if _is_instance(app, _OWN_APP_CLASS):
+        return cast("WorkerApp", import_module("pyworker.worker.native").NativeWorkerApp(app))
+    raise NotAnApplication(f"{app!r} is not a Celery application")
+
+
+def is_application(candidate: object) -> bool:
+    """Whether an object is an application of either library; finding out imports nothing."""
+    return _is_instance(candidate, _CELERY_APP_CLASS) or _is_instance(candidate, _OWN_APP_CLASS)
+
+
+def default_application() -> Any:
+    """The application used without ``-A``: celery's current one, configured by its default loader.
+
+    Raises:
+        NotAnApplication: celery is not installed, so there is none.
+    """
+    try:
+        state = import_module("celery._state")
+    except ModuleNotFoundError as error:
+        raise NotAnApplication("no application given: use -A/--app to name one") from error
+    return state.get_current_app()
+
+
+def remote_debugger() -> Callable[[FrameType | None], None] | None:
+    """Celery's network debugger, if celery is installed."""
+    try:
+        module = import_module("celery.contrib.rdb")
+    except ModuleNotFoundError:
+        return None
+    return cast("Callable[[FrameType | None], None]", module.set_trace)
+
+
+def _is_instance(candidate: object, class_name: tuple[str, str]) -> bool:
+    # ``__class__`` and not ``type()``: celery's ``current_app`` is a proxy that answers for its application.
+    try:
+        bases = candidate.__class__.__mro__
+    except Exception:  # a proxy without an object behind it
+        return False
+    return any((base.__module__, base.__name__) == class_name for base in bases)

@@ -1,0 +1,156 @@
+"""The fork server: a single-threaded copy of the parent, made before any native thread, that forks every child.
+
+Forking is only safe in a process without threads, and cheap only where the application is loaded already. The
+parent keeps the first property for itself no longer than until the engine starts; the fork server keeps both for
+good. Children are forked twice, so that the parent, a subreaper, becomes their parent: they outlive the fork
+server, die with the parent and are reaped by it::
+
+    parent (subreaper, engine threads)
+      |- fork server ---- fork ---> intermediate (exits at once) ---- fork ---> child, adopted by the parent
+      |- spare fork server (made the same way, idle until its own socket speaks)
+      '- child 0..n
+
+Memory: the collector is off and everything allocated so far is frozen before the first fork, so that neither the
+server nor its children write to pages they share only by looking at objects.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from pyworker.worker import fork_protocol, process_control
+
+#: Runs a child in its own process; gets (pool index, memory descriptor, link socket descriptor) and returns the
+#: exit code. Owns the descriptors.
+ChildMain = Callable[[int, int, int], int]
+
+#: The parent decides when to stop; a signal to the process group must not take the fork server first.
+_IGNORED_BY_SERVER = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
+#: What a child starts with; the library's own process initialisation goes from there.
+_RESET_IN_CHILD = (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
+#: Exit code of a child whose main function raised (``EX_SOFTWARE``).
+_EXIT_CHILD_FAILED = 70
+
+
+@dataclass(frozen=True)
+class ForkServer:
+    """A running fork server as the parent sees it."""
+
+    #: The parent's end of the command socket.
+    command_fd: int
+    pid: int
+
+
+def start_fork_server(child_main: ChildMain) -> ForkServer:
+    """Fork the fork server. The calling process must have no native threads; it becomes a subreaper."""
+    process_control.become_subreaper()
+    parent_pid = os.getpid()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    _flush_standard_streams()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        _serve_and_exit(theirs, parent_pid, child_main)
+    theirs.close()
+    return ForkServer(ours.detach(), pid)
+
+
+def _serve_and_exit(channel: socket.socket, parent_pid: int, child_main: ChildMain) -> NoReturn:
+    """Everything after the fork. Never returns into the parent's stack."""
+    exit_code = 1
+    try:
+        process_control.die_with_parent(parent_pid)
+        for number in _IGNORED_BY_SERVER:
+            signal.signal(number, signal.SIG_IGN)
+        gc.disable()
+        gc.collect()
+        gc.freeze()
+        exit_code = _serve(channel, parent_pid, child_main)
+    except BaseException:  # the traceback must not run through the parent's handlers and finalizers
+        sys.excepthook(*sys.exc_info())
+    finally:
+        _flush_standard_streams()
+        os._exit(exit_code)
+
+
+def _serve(channel: socket.socket, parent_pid: int, child_main: ChildMain) -> int:
+    """Obey the command socket until it ends. Returns in forked children too, with the child's exit code."""
+    while True:
+        command = fork_protocol.receive(channel)
+        if command is None:
+            return 0
+        is_child = _fork_twice(parent_pid)
+        if isinstance(command, fork_protocol.Spawn):
+            if is_child:
+                channel.close()
+                return _run_child(command, child_main)
+            os.close(command.memory_fd)
+            os.close(command.link_fd)
+        elif is_child:
+            # From here on this process is the spare: same loop, its own socket.
+            channel.close()
+            channel = socket.socket(fileno=command.command_fd)
+        else:
+            os.close(command.command_fd)
+
+
+def _fork_twice(parent_pid: int) -> bool:
+    """Fork a process whose parent is ``parent_pid``. ``True`` in the new process.
+
+    A failing fork (no memory, too many processes) is reported and otherwise left to the engine, which sees the
+    link socket close without a word and asks again.
+    """
+    try:
+        intermediate = os.fork()
+    except OSError as error:
+        _report(f"cannot fork: {error}")
+        return False
+    if intermediate:
+        os.waitpid(intermediate, 0)
+        return False
+    forker_pid = os.getpid()
+    try:
+        is_grandchild = os.fork() == 0
+    except OSError as error:
+        _report(f"cannot fork: {error}")
+        os._exit(1)
+    if not is_grandchild:
+        os._exit(0)
+    process_control.wait_until_adopted(forker_pid, parent_pid)
+    return True
+
+
+def _run_child(command: fork_protocol.Spawn, child_main: ChildMain) -> int:
+    for number in _RESET_IN_CHILD:
+        signal.signal(number, signal.SIG_DFL)
+    gc.enable()
+    try:
+        os.write(command.link_fd, fork_protocol.announcement(os.getpid()))
+    except BrokenPipeError:
+        return 0  # the engine closed the link while we were being forked
+    try:
+        return child_main(command.index, command.memory_fd, command.link_fd)
+    except SystemExit as exit_request:
+        return exit_request.code if isinstance(exit_request.code, int) else int(exit_request.code is not None)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        return _EXIT_CHILD_FAILED
+
+
+def _report(text: str) -> None:
+    os.write(2, f"pyworker fork server {os.getpid()}: {text}\n".encode())
+
+
+def _flush_standard_streams() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            pass  # None, closed, or a full disk: nothing that could be done here
