@@ -75,9 +75,7 @@ impl Value {
             Kind::Bool(true) => true,
             Kind::String(token) => token.end > token.start,
             Kind::Number => self.number(text) != Some(0.0),
-            Kind::Object | Kind::Array => {
-                text[self.start + 1..self.end - 1].iter().any(|byte| !is_whitespace(*byte))
-            }
+            Kind::Object | Kind::Array => text[self.start + 1..self.end - 1].iter().any(|byte| !is_whitespace(*byte)),
         }
     }
 
@@ -493,3 +491,6 @@ pub fn escape_into(value: &str, output: &mut Vec<u8>) {
 fn is_plain_ascii(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,7 @@
 //! be escaped, a naive date is UTC, base64 is read leniently. More lenient than kombu: a missing
 //! `delivery_tag` is no error, because ours comes from the broker. Typed values (`{"__type__": ...}`) are
 //! understood for `id`, `root_id` (UUID), `eta` and `expires` (datetime).
+//! Stricter than Python: a value of a wrong type is an error even if a repeated key replaces it later.
 
 use super::base64::decode_in_place;
 use super::fields::{
