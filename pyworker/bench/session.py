@@ -62,7 +62,7 @@ class Session:
             worker = stack.enter_context(
                 WorkerProcess(
                     self._peer, worker_settings, concurrency=self._options.concurrency, pool=self._options.pool,
-                    loglevel=self._options.loglevel,
+                    loglevel=self._options.loglevel, log_path=f"{client_settings.tally_path}.log",
                 )
             )  # fmt: skip
             self._drain(worker, client, record)

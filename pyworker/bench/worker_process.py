@@ -1,11 +1,11 @@
-"""The worker under test as a process with its log."""
+"""Worker processes with their logs."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
-import tempfile
 import time
 from typing import TYPE_CHECKING
 
@@ -15,28 +15,33 @@ from pyworker.bench.errors import BenchError
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from typing_extensions import Self
+
     from pyworker.bench.peers.base import Peer
     from pyworker.bench.settings import AppSettings
 
 _STOP_DEADLINE_S = 30.0
+_LOG_TAIL_BYTES = 4000
 
 
-class WorkerProcess:
-    """Starts a peer's worker on entry; kills what is left of it on exit."""
+class ChildProcess:
+    """Runs a command with its log in a file; kills what is left of its processes on exit."""
 
-    def __init__(self, peer: Peer, settings: AppSettings, *, concurrency: int, pool: str, loglevel: str) -> None:
-        self._command = peer.worker_command(settings, concurrency, pool, loglevel)
-        self._environment = {**os.environ, **settings.to_environment()}
-        self._log = tempfile.TemporaryFile(mode="w+b")
+    def __init__(self, command: list[str], environment: dict[str, str], log_path: str) -> None:
+        self._command = command
+        self._environment = {**os.environ, **environment}
+        self._log_path = log_path
         self._process: subprocess.Popen[bytes] | None = None
         self.started_at = 0.0
 
-    def __enter__(self) -> WorkerProcess:
+    def __enter__(self) -> Self:
         self.started_at = time.monotonic()
-        self._process = subprocess.Popen(
-            self._command, env=self._environment, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
-            start_new_session=True,
-        )  # fmt: skip
+        with open(self._log_path, "wb") as log:
+            # A session of its own: Ctrl-C reaches the bench, which then stops the worker.
+            self._process = subprocess.Popen(
+                self._command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
         return self
 
     def __exit__(
@@ -44,27 +49,24 @@ class WorkerProcess:
     ) -> None:
         if self._process is not None and self._process.poll() is None:
             for pid in reversed(processes.tree(self._process.pid)):
-                try:
+                with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
             self._process.wait()
-        self._log.close()
 
     @property
     def pid(self) -> int:
-        """Process id of the worker's main process."""
+        """Process id of the main process."""
         assert self._process is not None
         return self._process.pid
 
     def ensure_running(self) -> None:
-        """Raise BenchError with the end of the log if the worker has ended."""
+        """Raise BenchError with the end of the log if the process has ended."""
         assert self._process is not None
         if self._process.poll() is not None:
             raise BenchError(f"the worker ended with exit code {self._process.returncode}:\n{self.log_tail()}")
 
     def stop(self) -> tuple[int, float]:
-        """Stop the worker as an operator would, with SIGTERM; return exit code and seconds."""
+        """Stop it as an operator would, with SIGTERM; return exit code and seconds."""
         assert self._process is not None
         begun = time.monotonic()
         self._process.terminate()
@@ -75,7 +77,18 @@ class WorkerProcess:
         return code, time.monotonic() - begun
 
     def log_tail(self) -> str:
-        """Return the last lines that the worker wrote."""
-        self._log.seek(0, os.SEEK_END)
-        self._log.seek(max(self._log.tell() - 4000, 0))
-        return self._log.read().decode(errors="replace")
+        """Return the last lines that were written."""
+        with open(self._log_path, "rb") as log:
+            log.seek(max(os.path.getsize(self._log_path) - _LOG_TAIL_BYTES, 0))
+            return log.read().decode(errors="replace")
+
+
+class WorkerProcess(ChildProcess):
+    """A peer's worker."""
+
+    def __init__(
+        self, peer: Peer, settings: AppSettings, *, concurrency: int, pool: str, loglevel: str, log_path: str
+    ) -> None:
+        super().__init__(
+            peer.worker_command(settings, concurrency, pool, loglevel), settings.to_environment(), log_path
+        )

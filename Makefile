@@ -1,0 +1,62 @@
+# Every target prepares what it needs; `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-rust lint format bench bench-micro wheel check-wheel fuzz chaos profile lock clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PYTHON VENV
+# One build profile and one target folder for the extension, the Rust tests and clippy: nothing is compiled twice.
+CARGO_TEST := cargo test --release --locked -p pyworker-native --no-default-features
+
+help: ## Print the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+setup: ## Create .venv, install the locked tools and Redis, build the release extension
+	@scripts/setup
+
+demo: setup ## Start a private Redis and a worker, send tasks of several kinds, show what happened
+	@$(BIN)/pyworker demo
+
+test: setup ## Run the Rust and Python tests (PYTEST_ARGS="-k name" narrows the Python ones)
+	@scripts/test $(PYTEST_ARGS)
+
+test-rust: ## Run the Rust tests alone; needs no Python
+	@$(CARGO_TEST)
+
+lint: setup ## Check style, types, clippy and the stub of the native core
+	@scripts/lint
+
+format: setup ## Format Rust and Python
+	@cargo fmt --all
+	@$(BIN)/ruff check --fix -q . && $(BIN)/ruff format -q .
+
+bench: setup ## Measure everything and write docs/benchmarks.md (about half an hour; BENCH_ARGS="--quick" is shorter)
+	@$(BIN)/python -m bench.run $(BENCH_ARGS)
+
+bench-micro: setup ## Micro-benchmarks: frames, codecs, ETA heap, ledger, pool link
+	@$(BIN)/pytest -o addopts= -o python_files='bench_*.py' bench/micro --benchmark-disable-gc $(BENCH_ARGS)
+
+wheel: setup ## Build a stripped wheel into dist/ and check it in an empty environment
+	@scripts/build_wheel
+	@scripts/check_wheel
+
+check-wheel: ## Check the wheel in dist/ again
+	@scripts/check_wheel
+
+fuzz: ## Fuzz the decoders of bytes from outside (FUZZ_SECONDS each, default 60; needs cargo-fuzz and a nightly toolchain)
+	@scripts/fuzz
+
+chaos: setup ## The long chaos tests: everything is killed at random, nothing may be lost
+	@$(BIN)/pytest -p no:benchmark -q tests/chaos --chaos-long $(PYTEST_ARGS)
+
+profile: setup ## Build with symbols and record where a draining worker spends its time (needs perf)
+	@scripts/profile
+
+lock: setup ## Renew requirements/dev.txt and Cargo.lock within the ranges of pyproject.toml and Cargo.toml
+	@scripts/lock
+
+clean: ## Remove .venv and everything built
+	@rm -rf $(VENV) target dist native/fuzz/target pyworker/*.so .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""The application of ``make demo``: an ordinary Celery application."""

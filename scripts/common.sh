@@ -1,0 +1,59 @@
+# Functions that the scripts share; sourced from the root of the tree.
+VENV=${VENV:-.venv}
+MINIMUM_RUST=1.88
+MINIMUM_PYTHON=3.10
+
+say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+# at_least MINIMUM VERSION
+at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
+
+check_python() {
+    command -v "$1" >/dev/null || die "$1 not found: install Python $MINIMUM_PYTHON or newer, or name one with make PYTHON=/path/to/python3"
+    local version
+    version=$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    at_least "$MINIMUM_PYTHON" "$version" || die "$1 is Python $version; $MINIMUM_PYTHON or newer is needed: make PYTHON=/path/to/python3"
+}
+
+check_rust() {
+    # rustup's own folder comes first: a distribution's older cargo may stand before it on PATH.
+    if [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then
+        export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+    fi
+    command -v cargo >/dev/null || die "cargo not found: install Rust $MINIMUM_RUST or newer with rustup (its site says how), then open a new shell"
+    local version
+    version=$(rustc --version | cut -d ' ' -f 2)
+    at_least "$MINIMUM_RUST" "${version%%-*}" || die "rustc is $version; Rust $MINIMUM_RUST or newer is needed: rustup update stable (a distribution's own rustc is often too old: $(command -v rustc))"
+}
+
+check_compiler() {
+    command -v "${CC:-cc}" >/dev/null || die "no C compiler: install one (Debian: apt-get install build-essential)"
+    "${PYTHON:-python3}" - <<'PY' || die "Python's headers are missing (Debian: apt-get install python3-dev)"
+import os, sys, sysconfig
+sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")))
+PY
+}
+
+# make_venv PYTHON FOLDER
+make_venv() {
+    "$1" -m venv "$2" 2>/dev/null && return
+    rm -rf "$2"
+    # Debian keeps venv's pip in a package of its own.
+    as_root apt-get install -y -qq python3-venv >/dev/null 2>&1 || true
+    "$1" -m venv "$2" || die "$1 cannot make virtual environments (Debian: apt-get install python3-venv)"
+}
+
+# Runs a command as root if this user may without a password; fails otherwise.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+build_extension() {
+    say "building the extension (release)"
+    # maturin looks for the environment in VIRTUAL_ENV; --locked holds it to Cargo.lock.
+    VIRTUAL_ENV="$PWD/$VENV" "$VENV/bin/maturin" develop --release --locked -q
+}
