@@ -13,9 +13,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from support.kinds import CONTROLS, KINDS, STOCK, Kind
 from support.redis_server import RedisServer
+from support.worker import workers_in_use
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -79,3 +80,15 @@ def randomness(request: pytest.FixtureRequest) -> random.Random:
     seed = given if given is not None else random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed} (repeat with --seed {seed})")
     return random.Random(seed)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the workers said beside a failure."""
+    report = yield
+    if report.failed:
+        for worker in workers_in_use():
+            report.sections.append((f"output of worker {worker.description}", "\n".join(worker.lines[-80:])))
+    return report

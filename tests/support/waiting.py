@@ -41,7 +41,7 @@ def eventually(probe: Callable[[], Value], *, deadline_s: float = 20.0, what: st
             return value
         if time.monotonic() >= end:
             raise AssertionError(
-                f"not within {deadline_s} s: {what or probe!r}; last value {value!r}"
+                f"not within {deadline_s} s: {what or probe!r}; last seen: {refusal or repr(value)}"
             ) from refusal
         pause.wait(pause_s)
         pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)

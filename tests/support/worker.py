@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from support.kinds import Kind
 
 APPS = Path(__file__).resolve().parent.parent / "apps"
+_in_use: list[WorkerProcess] = []
 READY = r"(\S+@\S+) ready\.$"
 
 
@@ -38,6 +39,11 @@ def worker_environment(*, broker: str, backend: str, lane: str, extra: Mapping[s
         "C_FORCE_ROOT": "1",
     }
     return environment | dict(extra)
+
+
+def workers_in_use() -> list[WorkerProcess]:
+    """Return the workers that were started and not closed yet."""
+    return list(_in_use)
 
 
 class WorkerProcess:
@@ -90,6 +96,7 @@ class WorkerProcess:
             errors="backslashreplace",
             start_new_session=True,
         )
+        _in_use.append(self)
         self._reader = threading.Thread(target=self._read, daemon=True, name=f"output of {self._process.pid}")
         self._reader.start()
         if is_ready:
@@ -113,6 +120,11 @@ class WorkerProcess:
         """Process id of the main process."""
         assert self._process is not None, "the worker was not started"
         return self._process.pid
+
+    @property
+    def description(self) -> str:
+        """What this is, for failure reports."""
+        return f"{self.kind.name} (process {self.pid}): {' '.join(self._command[1:])}"
 
     @property
     def node_name(self) -> str:
@@ -163,6 +175,8 @@ class WorkerProcess:
         """End the worker and whatever it left behind; warm first, so that a clean stop stays the normal path."""
         if self._process is None:
             return
+        if self in _in_use:
+            _in_use.remove(self)
         if self.is_running:
             self._process.terminate()
             try:
