@@ -7,13 +7,13 @@ modules that need it are imported here by name, at run time, and nowhere else.
 from __future__ import annotations
 
 from importlib import import_module
-from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
 
 from pyworker.exceptions import PyworkerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
     from pyworker.worker.protocol import WorkerApp
 
@@ -63,6 +63,11 @@ def remote_debugger() -> Callable[[FrameType | None], None] | None:
     except ModuleNotFoundError:
         return None
     return cast("Callable[[FrameType | None], None]", module.set_trace)
+
+
+def is_security_error(error: Exception) -> bool:
+    """Whether celery refuses to run for security reasons (as root with pickle, an unsigned message store)."""
+    return _is_instance(error, ("celery.exceptions", "SecurityError"))
 
 
 def _is_instance(candidate: object, class_name: tuple[str, str]) -> bool:

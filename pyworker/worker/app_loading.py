@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyworker.compat import is_application
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def find_app(name: str) -> Any:

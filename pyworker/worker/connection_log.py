@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
-from pyworker.worker.config import RetryPolicy
+if TYPE_CHECKING:
+    from pyworker.worker.config import RetryPolicy
 
 logger = logging.getLogger("celery.worker.consumer.consumer")
 connection_logger = logging.getLogger("celery.worker.consumer.connection")

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import signal
 import socket
 import sys
@@ -37,6 +38,8 @@ _IGNORED_BY_SERVER = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGH
 _RESET_IN_CHILD = (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
 #: Exit code of a child whose main function raised (``EX_SOFTWARE``).
 _EXIT_CHILD_FAILED = 70
+_FIRST_FORK_PAUSE_S = 0.1
+_LONGEST_FORK_PAUSE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def _serve(channel: socket.socket, parent_pid: int, child_main: ChildMain) -> in
         command = fork_protocol.receive(channel)
         if command is None:
             return 0
-        is_child = _fork_twice(parent_pid)
+        is_child = _fork_twice(channel, parent_pid)
         if isinstance(command, fork_protocol.Spawn):
             if is_child:
                 channel.close()
@@ -97,34 +100,54 @@ def _serve(channel: socket.socket, parent_pid: int, child_main: ChildMain) -> in
             # From here on this process is the spare: same loop, its own socket.
             channel.close()
             channel = socket.socket(fileno=command.command_fd)
+            channel.setblocking(True)
         else:
             os.close(command.command_fd)
 
 
-def _fork_twice(parent_pid: int) -> bool:
+def _fork_twice(channel: socket.socket, parent_pid: int) -> bool:
     """Fork a process whose parent is ``parent_pid``. ``True`` in the new process.
 
-    A failing fork (no memory, too many processes) is reported and otherwise left to the engine, which sees the
-    link socket close without a word and asks again.
+    A failing fork (no memory, too many processes) is tried again for as long as the engine is there: it waits
+    for the child's greeting and has no other way to learn of the failure.
     """
-    try:
-        intermediate = os.fork()
-    except OSError as error:
-        _report(f"cannot fork: {error}")
-        return False
+    pause_s = _FIRST_FORK_PAUSE_S
+    while True:
+        try:
+            forked = _try_fork_twice(parent_pid)
+        except OSError as error:
+            _report(f"cannot fork, trying again in {pause_s:g} s: {error}")
+            if _is_abandoned(channel, pause_s):
+                os._exit(0)
+            pause_s = min(pause_s * 2, _LONGEST_FORK_PAUSE_S)
+        else:
+            return forked
+
+
+def _try_fork_twice(parent_pid: int) -> bool:
+    intermediate = os.fork()
     if intermediate:
-        os.waitpid(intermediate, 0)
+        status = os.waitpid(intermediate, 0)[1]
+        if status != 0:
+            number = os.waitstatus_to_exitcode(status)
+            raise OSError(number, os.strerror(number) if number > 0 else f"killed by signal {-number}")
         return False
     forker_pid = os.getpid()
     try:
         is_grandchild = os.fork() == 0
     except OSError as error:
-        _report(f"cannot fork: {error}")
-        os._exit(1)
+        os._exit(error.errno or 1)
     if not is_grandchild:
         os._exit(0)
     process_control.wait_until_adopted(forker_pid, parent_pid)
     return True
+
+
+def _is_abandoned(channel: socket.socket, timeout_s: float) -> bool:
+    """Wait; whether the other end went away meanwhile."""
+    poller = select.poll()
+    poller.register(channel, select.POLLHUP)
+    return bool(poller.poll(timeout_s * 1000))
 
 
 def _run_child(command: fork_protocol.Spawn, child_main: ChildMain) -> int:

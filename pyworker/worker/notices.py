@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from pyworker.worker.connection_log import ConnectionLog
 from pyworker.worker.protocol import Verdict, WorkerApp
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from pyworker._native import Engine, Notice
+    from pyworker.worker.connection_log import ConnectionLog
 
 logger = logging.getLogger("celery.worker")
 pool_logger = logging.getLogger("multiprocessing")

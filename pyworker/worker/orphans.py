@@ -8,8 +8,11 @@ taken only when it was seen twice, a grace period apart.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
 
 #: How long somebody else may take to wait for a dead child of the parent.
 GRACE_S = 30.0

@@ -1,0 +1,78 @@
+"""What the commands share: the application and the global options."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from pyworker.compat import NotAnApplication, adapt, default_application
+from pyworker.worker.app_loading import find_app
+
+if TYPE_CHECKING:
+    from pyworker.worker.protocol import WorkerApp
+
+_UNABLE = "\nUnable to load celery application.\n"
+
+
+@dataclass
+class CliContext:
+    """State of one invocation of the command."""
+
+    no_color: bool = False
+    quiet: bool = False
+    workdir: str | None = None
+    _app: Any = field(default=None, repr=False)
+
+    def load(self, given: Any, ctx: click.Context) -> None:
+        """Load the application that ``-A`` names, an object when called from Python; usage error if that fails."""
+        self._app = _find(given, ctx) if isinstance(given, str) else given
+
+    @property
+    def named_app(self) -> Any:
+        """The application that was named, ``None`` without ``-A``."""
+        return self._app
+
+    def app(self, ctx: click.Context) -> Any:
+        """The application; without ``-A`` the default one."""
+        if self._app is None:
+            try:
+                self._app = default_application()
+            except NotAnApplication as error:
+                ctx.fail(_UNABLE + str(error))
+        return self._app
+
+    def worker_app(self, ctx: click.Context) -> WorkerApp:
+        """The application as the worker sees it."""
+        try:
+            return adapt(self.app(ctx))
+        except NotAnApplication as error:
+            ctx.fail(_UNABLE + str(error))
+
+    def echo_error(self, text: str) -> None:
+        """Say what went wrong."""
+        click.secho(text, err=True, fg=None if self.no_color else "red")
+
+
+def _find(name: str, ctx: click.Context) -> Any:
+    try:
+        return find_app(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            _fail_with_traceback(name, ctx)
+        _fail(ctx, f"The module {error.name} was not found.")
+    except AttributeError as error:
+        text = str(error)
+        _fail(ctx, text[:1].upper() + text[1:])
+    except Exception:
+        _fail_with_traceback(name, ctx)
+
+
+def _fail_with_traceback(name: str, ctx: click.Context) -> NoReturn:
+    _fail(ctx, f"While trying to load the module {name} the following error occurred:\n{traceback.format_exc()}")
+
+
+def _fail(ctx: click.Context, text: str) -> NoReturn:
+    ctx.fail(click.style(_UNABLE + text, fg="red"))

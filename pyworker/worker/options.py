@@ -1,0 +1,73 @@
+"""Worker options that pyworker does not do: refused with the reason, or noted where they change nothing.
+
+Nothing is accepted silently or replaced by something else. Only the flags about events, gossip, mingle and
+heartbeat may have no effect, because no task behaves differently for them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pyworker.worker.protocol import WorkerOptions
+
+#: The pools that exist here; ``processes`` is Celery's other name for prefork.
+POOLS = ("prefork", "solo")
+POOL_ALIASES = {"processes": "prefork"}
+#: Pools that a stock worker has.
+UNSUPPORTED_POOLS = ("eventlet", "gevent", "threads", "custom")
+
+_REFUSED: Mapping[str, tuple[str, str]] = {
+    "beat": (
+        "-B/--beat",
+        "periodic tasks are not sent by this worker yet; run `celery -A proj beat` as a process of its own",
+    ),
+    "schedule_filename": ("-s/--schedule-filename", "it belongs to -B/--beat, which is not supported yet"),
+    "scheduler": ("--scheduler", "it belongs to -B/--beat, which is not supported yet"),
+    "autoscale": ("--autoscale", "the pool's size is fixed for now; set -c/--concurrency"),
+    "detach": ("-D/--detach", "not supported yet; let a service manager such as systemd run the worker"),
+    "executable": ("--executable", "it belongs to -D/--detach, which is not supported yet"),
+    "statedb": ("-S/--statedb", "revoked ids are not kept over restarts yet"),
+}
+
+
+def refusal(given: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The first option among those given that has no effect yet, and why."""
+    for name, (option, reason) in _REFUSED.items():
+        if given.get(name):
+            return option, reason
+    return None
+
+
+def pool_refusal(pool: str) -> str | None:
+    """Why a pool cannot be used, ``None`` if it can."""
+    if pool in POOLS:
+        return None
+    if pool in UNSUPPORTED_POOLS:
+        return f"the {pool} pool is not supported yet; use prefork or solo"
+    return f"there is no pool {pool!r}; use prefork or solo"
+
+
+def solo_refusal(options: WorkerOptions) -> str | None:
+    """Why these options cannot go with ``-P solo``, where tasks run in the worker's own process."""
+    if options.time_limit_s is not None or options.soft_time_limit_s is not None:
+        return "time limits need a pool of processes; use -P prefork or leave out --time-limit and --soft-time-limit"
+    if options.max_tasks_per_child is not None or options.max_memory_per_child_kib is not None:
+        return "solo has no child processes to replace; leave out --max-tasks-per-child and --max-memory-per-child"
+    return None
+
+
+def notes(options: WorkerOptions) -> Iterator[str]:
+    """A line for the log for every option that was given and changes nothing."""
+    if options.task_events:
+        yield "-E/--task-events: task events are not sent yet"
+    if options.without_gossip:
+        yield "--without-gossip: this worker does not take part in gossip anyway"
+    if options.without_mingle:
+        yield "--without-mingle: this worker does not mingle at start anyway"
+    if options.without_heartbeat:
+        yield "--without-heartbeat: this worker sends no event heartbeats anyway"
+    if options.heartbeat_interval_s is not None:
+        yield "--heartbeat-interval: this worker sends no event heartbeats yet"
