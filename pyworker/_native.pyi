@@ -40,6 +40,7 @@ class Notice:
         "",
         "unknown_task",
         "malformed",
+        "invalid_task",
         "undecodable",
         "protocol1",
         "parent_lane",

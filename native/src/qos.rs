@@ -4,7 +4,7 @@
 //! scheduled nor given up, and `running` of them already started:
 //!
 //! * `running <= held`
-//! * `demand() = target - held`, never below zero
+//! * `demand = target - held`, never below zero; under strict prefetch the free slots
 //! * `target >= floor`; above the floor only as far as the pool will start within the window
 //!
 //! Celery's count (`concurrency x worker_prefetch_multiplier`) is the floor. With a multiplier of one
@@ -95,21 +95,27 @@ impl PrefetchLedger {
             None => 0.0,
             Some(average) => f64::from(self.concurrency) * self.config.window_s / average.max(1e-6),
         };
-        // Late-acked tasks that run are held, too; they must not eat the reserve.
         let grown = startable.min(f64::from(RESERVE_MAX)) as u32;
         floor.max(grown)
     }
 
-    /// How many more messages to ask for.
+    /// How many more messages to ask for while `busy` children run something.
     #[must_use]
-    pub fn demand(&self) -> u32 {
+    pub fn demand(&self, busy: u32) -> u32 {
         if self.held_bytes >= self.config.max_reserved_bytes && self.held > self.running {
             return 0;
         }
-        let target = self.target();
-        // Under strict prefetch a slot is free only when nothing runs in it, acknowledged or not: the
-        // engine reports early-acked running jobs through `on_late_started` as well.
-        target.saturating_sub(self.held)
+        if self.config.strict {
+            // Only what can start at once: a slot is free when nothing runs in it, acknowledged or not.
+            return self.concurrency.saturating_sub(busy + self.unstarted());
+        }
+        self.target().saturating_sub(self.held)
+    }
+
+    /// Messages held that have not started.
+    #[must_use]
+    pub fn unstarted(&self) -> u32 {
+        self.held.saturating_sub(self.running)
     }
 
     /// How many unstarted messages are held beyond the floor.
@@ -117,7 +123,7 @@ impl PrefetchLedger {
     pub fn excess(&self) -> u32 {
         match self.floor() {
             None => 0,
-            Some(floor) => (self.held - self.running).saturating_sub(floor),
+            Some(floor) => self.unstarted().saturating_sub(floor),
         }
     }
 
@@ -139,10 +145,10 @@ mod tests {
 
     #[test]
     fn the_floor_is_celerys_count() {
-        assert_eq!(ledger(4, false).demand(), 8);
-        assert_eq!(ledger(1, false).demand(), 2);
-        assert_eq!(ledger(4, true).demand(), 2);
-        assert_eq!(ledger(0, false).demand(), RESERVE_MAX);
+        assert_eq!(ledger(4, false).demand(0), 8);
+        assert_eq!(ledger(1, false).demand(0), 2);
+        assert_eq!(ledger(4, true).demand(0), 2);
+        assert_eq!(ledger(0, false).demand(0), RESERVE_MAX);
     }
 
     #[test]
@@ -167,9 +173,9 @@ mod tests {
     fn bytes_bound_the_reserve() {
         let mut ledger = ledger(4, false);
         ledger.on_received(2000);
-        assert_eq!(ledger.demand(), 0);
+        assert_eq!(ledger.demand(0), 0);
         ledger.on_released(2000);
-        assert_eq!(ledger.demand(), 8);
+        assert_eq!(ledger.demand(0), 8);
     }
 
     #[test]

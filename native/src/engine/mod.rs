@@ -1,0 +1,22 @@
+//! The engine: broker, pool and result store put together in one thread.
+
+mod children;
+pub mod command;
+mod counters;
+mod dispatch;
+mod intake;
+mod jobs;
+mod lifecycle;
+mod limits;
+mod node;
+pub mod notice;
+mod outcomes;
+mod pool_watch;
+mod requests;
+mod shared;
+mod wiring;
+mod writes;
+
+pub use node::Node;
+pub use shared::Shared;
+pub use wiring::build;

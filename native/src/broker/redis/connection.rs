@@ -165,13 +165,7 @@ impl<R> RedisConnection<R> {
     }
 
     /// Writes and reads as far as the socket allows. `ready` says whether the token became ready.
-    pub(crate) fn drive(
-        &mut self,
-        registry: &Registry,
-        ready: bool,
-        now_ns: MonotonicNs,
-        events: &mut Vec<Event<R>>,
-    ) {
+    pub(crate) fn drive(&mut self, registry: &Registry, ready: bool, now_ns: MonotonicNs, events: &mut Vec<Event<R>>) {
         let outcome = match &mut self.state {
             State::Closed => return,
             State::Opening(_) => self.drive_opening(registry, now_ns, events),
@@ -258,7 +252,9 @@ impl<R> RedisConnection<R> {
                     continue;
                 }
                 match self.expected.pop_front() {
-                    Some(Expected { request: Some(request), .. }) => events.push(Event::Reply { request, reply: frame }),
+                    Some(Expected { request: Some(request), .. }) => {
+                        events.push(Event::Reply { request, reply: frame })
+                    }
                     Some(Expected { request: None, .. }) => {}
                     None => return Err(Error::new(ErrorKind::Protocol, "redis answered a question nobody asked")),
                 }

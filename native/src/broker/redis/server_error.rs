@@ -11,7 +11,9 @@ pub fn classify(line: &str) -> Error {
         | "MISCONF" => ErrorKind::ServerBusy,
         "WRONGPASS" | "NOAUTH" => ErrorKind::Authentication,
         // Servers before 6 have no code of their own for a wrong password.
-        "ERR" if line.contains("invalid password") || line.contains("ERR AUTH") || line.contains("sent AUTH") => ErrorKind::Authentication,
+        "ERR" if line.contains("invalid password") || line.contains("ERR AUTH") || line.contains("sent AUTH") => {
+            ErrorKind::Authentication
+        }
         "ERR" if line.contains("max number of clients") => ErrorKind::ServerBusy,
         _ => ErrorKind::ServerRefused,
     };

@@ -43,9 +43,10 @@ impl Frame {
     #[must_use]
     pub fn as_bytes(&self) -> Option<&[u8]> {
         match self {
-            Frame::Simple(bytes) | Frame::Bulk(bytes) | Frame::BigNumber(bytes) | Frame::Verbatim { text: bytes, .. } => {
-                Some(bytes)
-            }
+            Frame::Simple(bytes)
+            | Frame::Bulk(bytes)
+            | Frame::BigNumber(bytes)
+            | Frame::Verbatim { text: bytes, .. } => Some(bytes),
             _ => None,
         }
     }
@@ -88,9 +89,10 @@ impl Frame {
     /// The bytes of a string-like value.
     pub fn into_bytes(self) -> Result<Vec<u8>> {
         match self {
-            Frame::Simple(bytes) | Frame::Bulk(bytes) | Frame::BigNumber(bytes) | Frame::Verbatim { text: bytes, .. } => {
-                Ok(bytes)
-            }
+            Frame::Simple(bytes)
+            | Frame::Bulk(bytes)
+            | Frame::BigNumber(bytes)
+            | Frame::Verbatim { text: bytes, .. } => Ok(bytes),
             other => Err(other.unexpected("a string")),
         }
     }

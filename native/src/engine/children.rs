@@ -1,0 +1,156 @@
+//! The places of the pool and the children in them.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+
+use crate::clock::MonotonicNs;
+use crate::error::Result;
+use crate::pool::parent::ParentEnd;
+use crate::pool::supervisor::{ForkServer, process_descriptor};
+
+/// A child that dies sooner than this without having run anything is restarted with a delay.
+const EARLY_DEATH_NS: u64 = 2_000_000_000;
+/// Longest delay before a restart.
+const RESTART_DELAY_MAX_NS: u64 = 10_000_000_000;
+
+/// First token of the children's descriptors.
+const FIRST_TOKEN: usize = 64;
+
+/// Which of a child's descriptors is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChildToken {
+    /// Its socket.
+    Socket(usize),
+    /// Its process descriptor: it died.
+    Process(usize),
+}
+
+impl ChildToken {
+    /// The token's meaning, if it is one of the children's.
+    #[must_use]
+    pub fn from_token(token: Token) -> Option<Self> {
+        let offset = token.0.checked_sub(FIRST_TOKEN)?;
+        Some(if offset % 2 == 0 { ChildToken::Socket(offset / 2) } else { ChildToken::Process(offset / 2) })
+    }
+
+    fn token(self) -> Token {
+        match self {
+            ChildToken::Socket(index) => Token(FIRST_TOKEN + index * 2),
+            ChildToken::Process(index) => Token(FIRST_TOKEN + index * 2 + 1),
+        }
+    }
+}
+
+/// A child process and the engine's end of its link.
+#[derive(Debug)]
+pub struct Child {
+    /// The link.
+    pub link: ParentEnd,
+    /// The child's end of the socket, until the child greets.
+    unclaimed_socket: Option<OwnedFd>,
+    /// Process id, 0 before the greeting.
+    pub pid: i32,
+    process: Option<OwnedFd>,
+    /// When it was asked for.
+    pub spawned_ns: MonotonicNs,
+    /// Jobs it has claimed.
+    pub started_tasks: u64,
+    /// No further job goes to it.
+    pub retiring: bool,
+    /// Its result writes that are not confirmed.
+    pub pending_writes: u32,
+    /// One of its writes was refused since the last flush.
+    pub write_failed: bool,
+    /// The flush it waits for.
+    pub pending_flush: Option<u64>,
+}
+
+/// A place of the pool.
+#[derive(Debug, Default)]
+pub struct Place {
+    /// Who is in it.
+    pub child: Option<Child>,
+    /// When the next one is asked for.
+    pub respawn_at_ns: Option<MonotonicNs>,
+    early_deaths: u32,
+}
+
+impl Place {
+    /// Asks the fork server for a child.
+    pub fn spawn(
+        &mut self,
+        index: usize,
+        capacity: usize,
+        server: &mut ForkServer,
+        registry: &Registry,
+        now_ns: MonotonicNs,
+    ) -> Result<()> {
+        let (link, child_socket) = ParentEnd::create(capacity)?;
+        registry.register(
+            &mut SourceFd(&link.socket()),
+            ChildToken::Socket(index).token(),
+            Interest::READABLE,
+        )?;
+        server.spawn(index as u32, &link, &child_socket)?;
+        self.respawn_at_ns = None;
+        self.child = Some(Child {
+            link,
+            unclaimed_socket: Some(child_socket),
+            pid: 0,
+            process: None,
+            spawned_ns: now_ns,
+            started_tasks: 0,
+            retiring: false,
+            pending_writes: 0,
+            write_failed: false,
+            pending_flush: None,
+        });
+        Ok(())
+    }
+
+    /// Asks again for a child that had not greeted when the fork server died.
+    pub fn spawn_again(&self, index: usize, server: &mut ForkServer) -> Result<()> {
+        match &self.child {
+            Some(Child { unclaimed_socket: Some(socket), link, .. }) => server.spawn(index as u32, link, socket),
+            _ => Ok(()),
+        }
+    }
+
+    /// The child greeted: from now on its death is seen.
+    pub fn on_greeting(&mut self, index: usize, pid: i32, registry: &Registry) -> Result<()> {
+        let Some(child) = &mut self.child else { return Ok(()) };
+        let process = process_descriptor(pid)?;
+        registry.register(
+            &mut SourceFd(&process.as_raw_fd()),
+            ChildToken::Process(index).token(),
+            Interest::READABLE,
+        )?;
+        child.pid = pid;
+        child.process = Some(process);
+        child.unclaimed_socket = None;
+        Ok(())
+    }
+
+    /// Takes the dead child out and says when its successor may come.
+    pub fn vacate(&mut self, registry: &Registry, now_ns: MonotonicNs) -> Option<Child> {
+        let child = self.child.take()?;
+        // The descriptors close right after; an error here would only say that they are closed already.
+        let _ = registry.deregister(&mut SourceFd(&child.link.socket()));
+        if let Some(process) = &child.process {
+            let _ = registry.deregister(&mut SourceFd(&process.as_raw_fd()));
+        }
+        if child.started_tasks == 0 && now_ns.saturating_sub(child.spawned_ns) < EARLY_DEATH_NS {
+            self.early_deaths = (self.early_deaths + 1).min(16);
+        } else {
+            self.early_deaths = 0;
+        }
+        let delay_ns = match self.early_deaths {
+            0 => 0,
+            count => (100_000_000u64 << count.min(10)).min(RESTART_DELAY_MAX_NS),
+        };
+        self.respawn_at_ns = Some(now_ns + delay_ns);
+        Some(child)
+    }
+}

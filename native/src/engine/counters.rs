@@ -1,0 +1,72 @@
+//! What the node counts; all only grow.
+
+/// The engine's own counters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Messages taken from the broker.
+    pub received: u64,
+    /// Jobs handed to children.
+    pub handed_over: u64,
+    /// Jobs taken back from children unstarted.
+    pub taken_back: u64,
+    /// Jobs claimed by children.
+    pub started: u64,
+    /// Jobs that returned.
+    pub succeeded: u64,
+    /// Jobs that raised.
+    pub failed: u64,
+    /// Jobs that asked to be retried.
+    pub retried: u64,
+    /// Other outcomes.
+    pub other_outcomes: u64,
+    /// Deliveries put aside until their time.
+    pub scheduled: u64,
+    /// Messages handed back because the reserve was too large.
+    pub handed_back: u64,
+    /// Result writes queued.
+    pub result_writes: u64,
+    /// Result writes refused.
+    pub result_failures: u64,
+    /// Children that ended.
+    pub children_ended: u64,
+    /// Children that died with a job.
+    pub children_lost: u64,
+    /// Soft time limits.
+    pub soft_timeouts: u64,
+    /// Hard time limits.
+    pub hard_timeouts: u64,
+    /// Tasks terminated by request.
+    pub terminated: u64,
+    /// Times the fork server was replaced.
+    pub fork_server_deaths: u64,
+    /// Turns of the loop.
+    pub turns: u64,
+}
+
+impl Counters {
+    /// Names and values.
+    #[must_use]
+    pub fn named(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("received", self.received),
+            ("handed_over", self.handed_over),
+            ("taken_back", self.taken_back),
+            ("started", self.started),
+            ("succeeded", self.succeeded),
+            ("failed", self.failed),
+            ("retried", self.retried),
+            ("other_outcomes", self.other_outcomes),
+            ("scheduled", self.scheduled),
+            ("handed_back", self.handed_back),
+            ("result_writes", self.result_writes),
+            ("result_failures", self.result_failures),
+            ("children_ended", self.children_ended),
+            ("children_lost", self.children_lost),
+            ("soft_timeouts", self.soft_timeouts),
+            ("hard_timeouts", self.hard_timeouts),
+            ("terminated", self.terminated),
+            ("fork_server_deaths", self.fork_server_deaths),
+            ("turns", self.turns),
+        ]
+    }
+}

@@ -1,0 +1,278 @@
+//! The engine's thread: one loop that owns everything.
+//!
+//! A turn takes what the children did, drives the result store and the broker, places new messages and
+//! hands jobs over. Under load a turn is followed by a short nap instead of a wait, so that the next one
+//! finds a batch; when little happens the children ring and the thread sleeps until then.
+
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::{Events, Poll, Token};
+
+use crate::broker::{Broker, BrokerEvent, DeliveryTag, Settlement, TokenRange};
+use crate::clock::{Clock, MonotonicNs};
+use crate::config::EngineConfig;
+use crate::engine::children::{ChildToken, Place};
+use crate::engine::counters::Counters;
+use crate::engine::jobs::{JobHandle, JobTable};
+use crate::engine::lifecycle::Lifecycle;
+use crate::engine::limits::Limit;
+use crate::engine::notice::{Notice, NoticeKind};
+use crate::engine::shared::Shared;
+use crate::engine::writes::WriteTable;
+use crate::error::Result;
+use crate::eta::EtaHeap;
+use crate::message::Envelope;
+use crate::pool::supervisor::ForkServer;
+use crate::qos::PrefetchLedger;
+use crate::results::ResultStore;
+
+/// Token of the command queue's waker.
+pub(super) const WAKER: Token = Token(0);
+/// Token of the fork server's socket.
+pub(super) const FORK_SERVER: Token = Token(1);
+/// The broker's tokens.
+pub(super) const BROKER_TOKENS: TokenRange = TokenRange { first: 8, count: 8 };
+/// The result store's tokens.
+pub(super) const STORE_TOKENS: TokenRange = TokenRange { first: 16, count: 8 };
+
+/// Pause after a turn under load.
+const NAP: Duration = Duration::from_micros(250);
+/// A turn in which at least this many jobs ended counts as load.
+const LOAD_ENDS: usize = 4;
+/// Longest wait when nothing has a deadline.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Everything the engine's thread owns.
+#[derive(Debug)]
+pub struct Node {
+    pub(super) config: EngineConfig,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) poll: Poll,
+    pub(super) shared: Arc<Shared>,
+    pub(super) broker: Box<dyn Broker>,
+    pub(super) store: Option<Box<dyn ResultStore>>,
+    pub(super) server: ForkServer,
+    pub(super) places: Vec<Place>,
+    pub(super) jobs: JobTable,
+    /// Reserved jobs in the order in which they start.
+    pub(super) ready: VecDeque<JobHandle>,
+    pub(super) eta: EtaHeap,
+    /// The first scheduled messages, kept whole for `inspect scheduled`.
+    pub(super) scheduled: HashMap<DeliveryTag, Box<Envelope>>,
+    pub(super) recalled: HashSet<DeliveryTag>,
+    pub(super) ledger: PrefetchLedger,
+    pub(super) limits: BinaryHeap<Limit>,
+    pub(super) task_index: HashMap<Box<str>, u16>,
+    /// Moving average of each task's run time.
+    pub(super) expected_ns: Vec<u64>,
+    pub(super) revoked: HashSet<String>,
+    pub(super) settlements: Vec<(DeliveryTag, Settlement)>,
+    pub(super) notices: Vec<Notice>,
+    pub(super) writes: WriteTable,
+    pub(super) counters: Counters,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) consuming: bool,
+    pub(super) was_connected: bool,
+    pub(super) next_tidy_ns: MonotonicNs,
+    /// Jobs that ended in this turn.
+    pub(super) ended: usize,
+}
+
+impl Node {
+    /// Runs until stopped. Returns early only if the poller itself fails.
+    pub fn run(mut self) -> Result<()> {
+        let now_ns = self.clock.monotonic_ns();
+        self.broker.start(self.poll.registry(), BROKER_TOKENS, now_ns)?;
+        if let Some(store) = &mut self.store {
+            store.start(self.poll.registry(), STORE_TOKENS, now_ns)?;
+        }
+        for place in &mut self.places {
+            place.respawn_at_ns = Some(now_ns);
+        }
+        let mut events = Events::with_capacity(256);
+        let mut broker_ready = Vec::new();
+        let mut store_ready = Vec::new();
+        while !self.lifecycle.is_ended() {
+            self.wait(&mut events)?;
+            self.counters.turns += 1;
+            self.ended = 0;
+            let mut dead = Vec::new();
+            let mut commands = false;
+            for event in &events {
+                let token = event.token();
+                if token == WAKER {
+                    commands = true;
+                } else if token == FORK_SERVER {
+                    self.on_fork_server_event();
+                } else if BROKER_TOKENS.index_of(token).is_some() {
+                    broker_ready.push(token);
+                } else if STORE_TOKENS.index_of(token).is_some() {
+                    store_ready.push(token);
+                } else if let Some(child) = ChildToken::from_token(token) {
+                    match child {
+                        ChildToken::Socket(index) => self.on_child_socket(index),
+                        ChildToken::Process(index) => dead.push(index),
+                    }
+                }
+            }
+            self.turn(&mut broker_ready, &mut store_ready, &dead, commands)?;
+        }
+        self.shared.notify(&mut vec![Notice::new(NoticeKind::Stopped)]);
+        Ok(())
+    }
+
+    fn turn(
+        &mut self,
+        broker_ready: &mut Vec<Token>,
+        store_ready: &mut Vec<Token>,
+        dead: &[usize],
+        commands: bool,
+    ) -> Result<()> {
+        if commands {
+            self.run_commands();
+        }
+        self.collect_from_children();
+        for index in dead {
+            self.on_child_death(*index);
+        }
+        self.respawn();
+        self.check_limits();
+        self.recall_due();
+        self.tidy();
+        self.drive_store(store_ready)?;
+        store_ready.clear();
+        self.dispatch();
+        self.drive_broker(broker_ready)?;
+        broker_ready.clear();
+        self.dispatch();
+        self.advance_lifecycle();
+        self.shared.notify(&mut self.notices);
+        Ok(())
+    }
+
+    /// Waits for the next thing to do, or naps under load.
+    fn wait(&mut self, events: &mut Events) -> Result<()> {
+        let timeout = if self.ended >= LOAD_ENDS {
+            std::thread::sleep(NAP);
+            Duration::ZERO
+        } else {
+            for place in &self.places {
+                if let Some(child) = &place.child {
+                    child.link.set_waiting(true);
+                }
+            }
+            std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+            let news = self.places.iter().any(|place| place.child.as_ref().is_some_and(|child| child.link.has_news()));
+            if news { Duration::ZERO } else { self.time_to_deadline() }
+        };
+        match self.poll.poll(events, Some(timeout)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => events.clear(),
+            Err(error) => return Err(error.into()),
+        }
+        for place in &self.places {
+            if let Some(child) = &place.child {
+                child.link.set_waiting(false);
+            }
+        }
+        Ok(())
+    }
+
+    fn time_to_deadline(&mut self) -> Duration {
+        let now_ns = self.clock.monotonic_ns();
+        let now_s = self.clock.wall_s();
+        let mut deadline_ns = now_ns + WAIT_MAX.as_nanos() as u64;
+        let mut sooner = |candidate: Option<MonotonicNs>| {
+            if let Some(candidate) = candidate {
+                deadline_ns = deadline_ns.min(candidate);
+            }
+        };
+        sooner(self.broker.deadline_ns());
+        sooner(self.store.as_ref().and_then(|store| store.deadline_ns()));
+        sooner(self.limits.peek().map(Limit::deadline_ns));
+        sooner(self.lifecycle.deadline_ns());
+        for place in &self.places {
+            sooner(place.respawn_at_ns);
+        }
+        if self.ledger.excess() > 0 {
+            sooner(Some(self.next_tidy_ns));
+        }
+        if self.consuming
+            && let Some(due_s) = self.eta.next_due_s()
+        {
+            sooner(Some(now_ns + ((due_s - now_s).max(0.0) * 1e9) as u64));
+        }
+        Duration::from_nanos(deadline_ns.saturating_sub(now_ns))
+    }
+
+    fn drive_broker(&mut self, ready: &[Token]) -> Result<()> {
+        if !self.settlements.is_empty() {
+            self.broker.settle(&self.settlements);
+            self.settlements.clear();
+        }
+        let busy = self.busy_children();
+        let limited = self.config.eta_task_limit.is_some_and(|limit| self.eta.len() >= limit as usize);
+        let demand = if self.consuming && !limited { self.ledger.demand(busy) } else { 0 };
+        self.broker.set_demand(demand);
+        let mut events = Vec::new();
+        let now_ns = self.clock.monotonic_ns();
+        self.broker.drive(self.poll.registry(), ready, now_ns, &mut events)?;
+        let deadline_ns = self.broker.start_deadline_ns();
+        for place in &self.places {
+            if let Some(child) = &place.child {
+                child.link.set_start_deadline(deadline_ns);
+            }
+        }
+        for event in events {
+            self.on_broker_event(event);
+        }
+        Ok(())
+    }
+
+    fn on_broker_event(&mut self, event: BrokerEvent) {
+        match event {
+            BrokerEvent::Delivered(messages) => {
+                for message in messages {
+                    self.on_delivered(message);
+                }
+            }
+            BrokerEvent::Connected => {
+                if !self.was_connected {
+                    self.was_connected = true;
+                    self.notices.push(Notice::new(NoticeKind::Ready));
+                } else {
+                    self.notices.push(Notice::log(20, "Connection to broker re-established."));
+                }
+            }
+            BrokerEvent::Disconnected { error, retry_in_s } => {
+                let mut notice = Notice::new(NoticeKind::Disconnected);
+                notice.text = error.to_string();
+                notice.seconds = retry_in_s.unwrap_or(-1.0);
+                notice.requeue = self.was_connected;
+                self.notices.push(notice);
+            }
+            BrokerEvent::LeaseLost(tags) => self.on_lease_lost(&tags),
+            BrokerEvent::SettleFailed { tag, error } => {
+                self.notices.push(Notice::log(40, format!("Couldn't ack {tag}, reason:{error}")));
+            }
+            BrokerEvent::LeasesRenewed { .. } | BrokerEvent::Broadcast { .. } => {}
+        }
+    }
+
+    pub(super) fn busy_children(&self) -> u32 {
+        let busy = |place: &&Place| {
+            place.child.as_ref().is_some_and(|child| child.link.outstanding() > child.link.unstarted())
+        };
+        self.places.iter().filter(busy).count() as u32
+    }
+
+    pub(super) fn queue_name(&self, queue: u16) -> &str {
+        match &self.config.broker {
+            crate::config::BrokerConfig::Redis(redis) => {
+                redis.queues.get(usize::from(queue)).map_or("", String::as_str)
+            }
+        }
+    }
+}

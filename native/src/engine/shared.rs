@@ -1,0 +1,93 @@
+//! What the engine's thread and Python's threads share: two queues and their bells.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use mio::Waker;
+
+use crate::engine::command::Command;
+use crate::engine::notice::Notice;
+use crate::error::{Error, Result};
+
+/// Shared between the engine's thread and everybody else.
+#[derive(Debug)]
+pub struct Shared {
+    commands: Mutex<Vec<Command>>,
+    waker: Waker,
+    notices: Mutex<VecDeque<Notice>>,
+    bell: OwnedFd,
+}
+
+impl Shared {
+    /// Makes the queues; `waker` wakes the engine's poller.
+    #[expect(unsafe_code, reason = "eventfd has no wrapper in std")]
+    pub fn new(waker: Waker) -> Result<Self> {
+        // SAFETY: a plain system call; the descriptor is checked and owned.
+        let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if descriptor < 0 {
+            return Err(Error::from(std::io::Error::last_os_error()).context("making an event descriptor"));
+        }
+        // SAFETY: just made.
+        let bell = unsafe { OwnedFd::from_raw_fd(descriptor) };
+        Ok(Self { commands: Mutex::default(), waker, notices: Mutex::default(), bell })
+    }
+
+    /// Sends a command to the engine's thread.
+    pub fn send(&self, command: Command) {
+        lock(&self.commands).push(command);
+        // Fails only if the poller is gone, and then nobody reads the command either.
+        let _ = self.waker.wake();
+    }
+
+    /// Takes the commands.
+    pub fn take_commands(&self) -> Vec<Command> {
+        std::mem::take(&mut *lock(&self.commands))
+    }
+
+    /// Puts notices in front of Python.
+    pub fn notify(&self, notices: &mut Vec<Notice>) {
+        if notices.is_empty() {
+            return;
+        }
+        lock(&self.notices).extend(notices.drain(..));
+        self.ring();
+    }
+
+    /// Makes a wait in progress return.
+    #[expect(unsafe_code, reason = "write to an eventfd; must be callable from a signal handler")]
+    pub fn ring(&self) {
+        let one = 1u64;
+        // SAFETY: eight bytes of a live integer; failure means the bell rings already.
+        unsafe { libc::write(self.bell.as_raw_fd(), (&raw const one).cast(), 8) };
+    }
+
+    /// Takes the notices and silences the bell.
+    #[expect(unsafe_code, reason = "read from an eventfd")]
+    pub fn take_notices(&self) -> VecDeque<Notice> {
+        let mut count = 0u64;
+        // SAFETY: eight bytes of a live integer; nothing to read means nothing rang.
+        unsafe { libc::read(self.bell.as_raw_fd(), (&raw mut count).cast(), 8) };
+        std::mem::take(&mut *lock(&self.notices))
+    }
+
+    /// The bell's descriptor.
+    #[must_use]
+    pub fn bell(&self) -> RawFd {
+        self.bell.as_raw_fd()
+    }
+
+    /// Waits for the bell; false on time-out or a signal.
+    #[expect(unsafe_code, reason = "poll")]
+    #[must_use]
+    pub fn wait(&self, timeout_ms: i32) -> bool {
+        let mut entry = libc::pollfd { fd: self.bell.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one valid entry.
+        unsafe { libc::poll(&mut entry, 1, timeout_ms) > 0 }
+    }
+}
+
+/// A queue stays usable after a panic of its other user: pushing and taking keep it whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

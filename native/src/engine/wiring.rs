@@ -1,0 +1,73 @@
+//! Constructor calls in order. What is made last here is the first to go on the way down.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use mio::{Poll, Waker};
+
+use crate::broker::Broker;
+use crate::broker::redis::RedisBroker;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{BrokerConfig, EngineConfig, ResultConfig};
+use crate::engine::children::Place;
+use crate::engine::counters::Counters;
+use crate::engine::jobs::JobTable;
+use crate::engine::lifecycle::Lifecycle;
+use crate::engine::node::{Node, WAKER};
+use crate::engine::pool_watch;
+use crate::engine::shared::Shared;
+use crate::engine::writes::WriteTable;
+use crate::error::Result;
+use crate::eta::EtaHeap;
+use crate::pool::supervisor::ForkServer;
+use crate::qos::PrefetchLedger;
+use crate::results::ResultStore;
+use crate::results::redis::RedisResultStore;
+
+/// Makes a node that is ready to run, and what others share with it.
+pub fn build(config: EngineConfig, fork_server: OwnedFd) -> Result<(Node, Arc<Shared>)> {
+    config.validate()?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let poll = Poll::new()?;
+    let shared = Arc::new(Shared::new(Waker::new(poll.registry(), WAKER)?)?);
+    let broker: Box<dyn Broker> = match &config.broker {
+        BrokerConfig::Redis(redis) => Box::new(RedisBroker::new(redis.clone(), Arc::clone(&clock))),
+    };
+    let store: Option<Box<dyn ResultStore>> = match &config.results {
+        ResultConfig::None => None,
+        ResultConfig::Redis(redis) => Some(Box::new(RedisResultStore::new(redis.clone()))),
+    };
+    let server = ForkServer::new(fork_server)?;
+    pool_watch::watch(&server, poll.registry())?;
+    let tasks = config.tasks.iter().enumerate();
+    let node = Node {
+        task_index: tasks.map(|(index, task)| (task.name.as_str().into(), index as u16)).collect(),
+        expected_ns: vec![0; config.tasks.len()],
+        ledger: PrefetchLedger::new(config.prefetch, config.pool.concurrency),
+        places: (0..config.pool.concurrency).map(|_| Place::default()).collect(),
+        config,
+        clock,
+        poll,
+        shared: Arc::clone(&shared),
+        broker,
+        store,
+        server,
+        jobs: JobTable::default(),
+        ready: Default::default(),
+        eta: EtaHeap::new(),
+        scheduled: Default::default(),
+        recalled: Default::default(),
+        limits: Default::default(),
+        revoked: Default::default(),
+        settlements: Vec::new(),
+        notices: Vec::new(),
+        writes: WriteTable::default(),
+        counters: Counters::default(),
+        lifecycle: Lifecycle::Running,
+        consuming: true,
+        was_connected: false,
+        next_tidy_ns: 0,
+        ended: 0,
+    };
+    Ok((node, shared))
+}

@@ -1,0 +1,34 @@
+//! The only code that knows Python: the extension module `pyworker._native`.
+
+mod child;
+mod codec;
+mod convert;
+mod cython;
+mod engine;
+mod errors;
+mod publisher;
+
+use pyo3::prelude::pymodule;
+
+/// The extension module.
+#[pymodule(gil_used = false)]
+mod _native {
+    use super::cython;
+    #[pymodule_export]
+    use super::child::ChildLink;
+    #[pymodule_export]
+    use super::codec::{build_envelope, compress, decompress};
+    #[pymodule_export]
+    use super::engine::{Engine, PyNotice};
+    #[pymodule_export]
+    use super::errors::NativeError;
+    #[pymodule_export]
+    use super::publisher::RedisPublisher;
+    use pyo3::prelude::{Bound, PyModule, PyModuleMethods, PyResult};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        cython::register(module)
+    }
+}
