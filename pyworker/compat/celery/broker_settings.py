@@ -1,0 +1,192 @@
+"""The broker's settings of a Celery application, as the engine takes them.
+
+A native transport is used only where the settings are plain data and the transport is kombu's own Redis transport;
+everything else is refused by name, never approximated.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from celery.utils.log import get_logger
+from kombu.transport.redis import Channel, Transport
+from kombu.utils.url import url_to_parts
+
+from pyworker.exceptions import ImproperlyConfigured
+from pyworker.worker.config import QueueOrder, RedisAddress, RedisBrokerConfig, RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+logger = get_logger("celery.worker")
+
+#: Options of kombu's Redis channel that shape producers, fan-out, kombu's own pool or its own sweeper.
+_WITHOUT_EFFECT = frozenset(
+    {
+        "max_connections",
+        "fanout_prefix",
+        "fanout_patterns",
+        "unacked_mutex_key",
+        "unacked_mutex_expire",
+        "unacked_restore_limit",
+        "unacked_restore_interval",
+        "unacked_restore_throttle",
+        "retry_on_timeout",
+        "body_encoding",
+        "deadletter_queue",
+        "polling_interval",
+        "reauth_check_interval",
+    }
+)
+_APPLIED = frozenset(
+    {
+        "sep",
+        "unacked_key",
+        "unacked_index_key",
+        "visibility_timeout",
+        "global_keyprefix",
+        "socket_timeout",
+        "socket_connect_timeout",
+        "socket_keepalive",
+        "queue_order_strategy",
+        "health_check_interval",
+        "priority_steps",
+        "client_name",
+    }
+)
+_DEFAULT_HEALTH_CHECK_S = 25.0
+_DEFAULT_PORT = 6379
+
+
+def redis_broker(app: Any, hostname: str) -> RedisBrokerConfig:
+    """Return the engine's broker settings.
+
+    Raises:
+        ImproperlyConfigured: the broker or one of its options is not supported yet.
+    """
+    connection = app.connection_for_read()
+    _require_native(connection)
+    options: Mapping[str, Any] = connection.transport_options
+    _require_plain(options)
+    queues = _queue_names(app)
+    order, queues = _queue_order(options.get("queue_order_strategy", Channel.queue_order_strategy), queues)
+    return RedisBrokerConfig(
+        address=_address(connection, options, app.conf.broker_connection_timeout),
+        queues=queues,
+        owner=f"{hostname}.{os.getpid()}.{secrets.token_hex(4)}",
+        priority_steps=tuple(int(step) for step in options.get("priority_steps", Channel.priority_steps)),
+        separator=str(options.get("sep", Channel.sep)),
+        global_keyprefix=str(options.get("global_keyprefix", Channel.global_keyprefix)),
+        queue_order=order,
+        visibility_timeout_s=float(options.get("visibility_timeout", Channel.visibility_timeout)),
+        unacked_key=str(options.get("unacked_key", Channel.unacked_key)),
+        unacked_index_key=str(options.get("unacked_index_key", Channel.unacked_index_key)),
+        retry=retry_policy(app.conf),
+    )
+
+
+def retry_policy(conf: Any) -> RetryPolicy:
+    """Return the rule for lost connections; the intervals are kombu's own."""
+    on_startup = conf.broker_connection_retry_on_startup
+    return RetryPolicy(
+        retry=bool(conf.broker_connection_retry),
+        retry_on_startup=bool(conf.broker_connection_retry if on_startup is None else on_startup),
+        # Zero means for ever, as documented.
+        max_retries=conf.broker_connection_max_retries or None,
+    )
+
+
+def _require_native(connection: Any) -> None:
+    transport = connection.get_transport_cls()
+    if transport is not Transport:
+        name = connection.transport_cls
+        name = name if isinstance(name, str) else f"{transport.__module__}.{transport.__qualname__}"
+        raise ImproperlyConfigured(f"broker_url: the transport {name!r} is not supported yet; only redis:// is")
+    if connection.ssl:
+        raise ImproperlyConfigured("broker_url, broker_use_ssl: TLS to Redis is not supported yet")
+    if len(connection.alt) > 1:
+        raise ImproperlyConfigured("broker_url: failover to alternate URLs is not supported yet")
+    if getattr(connection, "credential_provider", None) or "credential_provider=" in (connection.hostname or ""):
+        raise ImproperlyConfigured("broker_url: a credential_provider is not supported yet")
+    if callable(connection.password):
+        raise ImproperlyConfigured("broker_password: a callable is not supported yet")
+
+
+def _require_plain(options: Mapping[str, Any]) -> None:
+    if not options.get("ack_emulation", True):
+        raise ImproperlyConfigured("broker_transport_options: ack_emulation=False is not supported yet")
+    known = set(Channel.from_transport_options) | {"credential_provider", "ssl", "connection_class"}
+    unsupported = sorted((set(options) & known) - _APPLIED - _WITHOUT_EFFECT - {"ack_emulation"})
+    for name in unsupported:
+        if options[name]:
+            raise ImproperlyConfigured(f"broker_transport_options: {name} is not supported yet")
+    for name in _APPLIED & set(options):
+        if callable(options[name]):
+            raise ImproperlyConfigured(f"broker_transport_options: {name} must be plain data, not {options[name]!r}")
+
+
+def _queue_names(app: Any) -> tuple[str, ...]:
+    queues = app.amqp.queues.consume_from
+    for queue in queues.values():
+        if queue.exchange is not None and queue.exchange.type == "fanout":
+            raise ImproperlyConfigured(
+                f"task_queues: {queue.name} is bound to the fanout exchange {queue.exchange.name!r}; "
+                "broadcast queues are not supported yet"
+            )
+    return tuple(dict.fromkeys(queue.name for queue in queues.values()))
+
+
+def _queue_order(strategy: Any, queues: tuple[str, ...]) -> tuple[QueueOrder, tuple[str, ...]]:
+    if strategy == "round_robin":
+        return QueueOrder.ROUND_ROBIN, queues
+    if strategy == "priority":
+        return QueueOrder.PRIORITY, queues
+    if strategy == "sorted":
+        return QueueOrder.PRIORITY, tuple(sorted(queues))
+    raise ImproperlyConfigured(
+        f"broker_transport_options: queue_order_strategy {strategy!r} is not supported; "
+        "use round_robin, priority or sorted"
+    )
+
+
+def _address(connection: Any, options: Mapping[str, Any], connection_timeout: Any) -> RedisAddress:
+    """Build the address as kombu's Redis channel builds its connection parameters."""
+    host = connection.hostname or "127.0.0.1"
+    username, password, virtual_host = connection.userid, connection.password, connection.virtual_host
+    unix_path = None
+    if "://" in host:
+        parts = url_to_parts(host)
+        if parts.scheme != "socket":
+            raise ImproperlyConfigured(f"broker_url: {parts.scheme!r} behind redis+ is not supported")
+        host, unix_path = "localhost", f"/{parts.path}"
+        username, password = parts.username, parts.password
+        virtual_host = parts.query.get("virtual_host", virtual_host)
+    connect_timeout = options.get("socket_connect_timeout") or connection_timeout
+    socket_timeout = options.get("socket_timeout")
+    return RedisAddress(
+        host=host,
+        port=int(connection.port or _DEFAULT_PORT),
+        unix_path=unix_path,
+        database=_database(virtual_host),
+        username=username or None,
+        password=password or None,
+        client_name=options.get("client_name"),
+        connect_timeout_s=float(connect_timeout or 4.0),
+        socket_timeout_s=float(socket_timeout) if socket_timeout else None,
+        keepalive=bool(options.get("socket_keepalive")),
+        health_check_interval_s=float(options.get("health_check_interval", _DEFAULT_HEALTH_CHECK_S) or 0),
+    )
+
+
+def _database(virtual_host: Any) -> int:
+    if isinstance(virtual_host, int):
+        return virtual_host
+    text = str(virtual_host or "").removeprefix("/") or "0"
+    try:
+        return int(text)
+    except ValueError:
+        raise ImproperlyConfigured(
+            f"broker_url: Database is int between 0 and limit - 1, not {virtual_host}"
+        ) from None

@@ -1,0 +1,241 @@
+"""What the parent does about deliveries that the engine shows it: Celery's own code decides, the verdict is caught.
+
+Messages that never became a job (unknown task, bad envelope, protocol 1, parent lane) go through the consumer's own
+handler. Jobs that ended without their child (lost, timed out, terminated, rejected) become a real request whose own
+``on_failure``, ``on_timeout`` or announcement is called.
+"""
+
+from __future__ import annotations
+
+import inspect
+import signal
+from typing import TYPE_CHECKING, Any
+
+from billiard.common import human_status
+from billiard.einfo import ExceptionInfo
+from celery.exceptions import Reject, TimeLimitExceeded, WorkerLostError
+from celery.utils.log import get_logger
+from celery.worker import state
+
+from pyworker.compat.celery import rewriting
+from pyworker.worker.protocol import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from kombu.message import Message
+
+    from pyworker._native import Engine, Notice
+    from pyworker.compat.celery.request_facade import Requests
+
+logger = get_logger("celery.worker.request")
+consumer_logger = get_logger("celery.worker.consumer.consumer")
+
+
+class Deliveries:
+    """Answers the engine's delivery notices; used by the parent's main thread.
+
+    Args:
+        consumer: the consumer facade.
+        requests: builds messages and requests.
+        books: guards Celery's books of requests, which remote control fills and reads.
+        is_stopping_cold: whether running tasks are being cancelled by a cold shutdown.
+    """
+
+    def __init__(
+        self,
+        consumer: Any,
+        requests: Requests,
+        books: AbstractContextManager[Any],
+        is_stopping_cold: Callable[[], bool],
+    ) -> None:
+        self._consumer = consumer
+        self._requests = requests
+        self._books = books
+        self._is_stopping_cold = is_stopping_cold
+        self._handed_over: list[Any] = []
+        self._on_task: Callable[[Message], Any] | None = None
+        self.engine: Engine | None = None
+        #: Task ids that a remote control command terminated: they end as revoked, not as cancelled.
+        self.terminated_by_command: set[str] = set()
+        self._jobs = {
+            "expired": self._discarded,
+            "revoked": self._discarded,
+            "lost": self._lost,
+            "hard_timeout": self._hard_timeout,
+            "terminated": self._terminated,
+            "rejected": self._rejected,
+            "too_many_deliveries": self._too_many_deliveries,
+        }
+
+    def hand_over(self, request: Any) -> None:
+        """Take a request that a strategy hands to the pool."""
+        self._handed_over.append(request)
+
+    def resolve(self, notice: Notice) -> Verdict:
+        """Do what Celery does about a delivery and return how it ends."""
+        with self._books:
+            return self._resolve(notice)
+
+    def _resolve(self, notice: Notice) -> Verdict:
+        message = self._requests.message(notice)
+        try:
+            if notice.reason == "soft_timeout":
+                self._soft_timeout(notice, message)
+                return Verdict.ACK
+            work = self._jobs.get(notice.reason)
+            if work is None or notice.task_name not in self._consumer.app.tasks:
+                return self._consume(notice, message)
+            verdict = work(notice, message)
+        except Exception:
+            # A receiver, a hook or the result store failed; the worker outlives it and the message keeps its rule.
+            logger.exception("Error on handling %s[%s] (%s)", notice.task_name, notice.task_id, notice.reason)
+            verdict = None
+        return verdict or message.channel.verdict or self._default(notice)
+
+    # -- messages that are not jobs
+
+    def _consume(self, notice: Notice, message: Message) -> Verdict:
+        consumer = self._consumer
+        if self._on_task is None:
+            self._on_task = consumer.create_task_handler()
+        self._handed_over.clear()
+        if message.errors:
+            message._reraise_error(consumer.on_decode_error)
+        elif notice.raw:
+            # Not even an envelope: there are no headers to judge it by.
+            consumer.on_unknown_message(None, message)
+        else:
+            self._offer(notice, message)
+        # Celery before 5.6 queues acknowledgements instead of making them.
+        consumer.perform_pending_operations()
+        if self._handed_over:
+            return self._dispatch(notice, message, self._handed_over.pop())
+        verdict: Verdict | None = message.channel.verdict
+        if verdict is None:
+            consumer_logger.error(
+                "Task %s[%s] was taken by its own strategy and not handed back; pyworker leaves it to another worker",
+                notice.task_name,
+                notice.task_id,
+            )
+            return Verdict.ABANDON
+        return verdict
+
+    def _offer(self, notice: Notice, message: Message) -> None:
+        assert self._on_task is not None
+        try:
+            self._on_task(message)
+        except Exception as error:
+            self._consumer.on_invalid_task(None, message, error)
+            return
+        if notice.reason == "undecodable" and self._handed_over and not is_old_protocol(self._handed_over[-1]):
+            # The child could not read what reads well here; offering it again would never end.
+            self._handed_over.clear()
+            self._consumer.on_invalid_task(None, message, ValueError(notice.text))
+
+    def _dispatch(self, notice: Notice, message: Message, request: Any) -> Verdict:
+        forget(request)
+        if is_old_protocol(request):
+            assert self.engine is not None
+            rewriting.replace_with_protocol_2(self.engine, notice.handle, request, message)
+        return Verdict.DISPATCH
+
+    # -- jobs
+
+    def _discarded(self, notice: Notice, message: Message) -> Verdict | None:
+        request = self._requests.build(notice, message)
+        # Celery's own rule decides; if it sees no reason to discard (the set was cleared meanwhile), the task runs.
+        return None if request.revoked() else Verdict.DISPATCH
+
+    def _started(self, notice: Notice, message: Message) -> Any:
+        request = self._requests.build(notice, message)
+        if not request.task.acks_late:
+            request.acknowledged = True
+        return request
+
+    def _lost(self, notice: Notice, message: Message) -> None:
+        text = f"Worker exited prematurely: {human_status(notice.status)} Job: {notice.handle}."
+        self._started(notice, message).on_failure(raised(WorkerLostError(text)))
+
+    def _too_many_deliveries(self, notice: Notice, message: Message) -> Verdict:
+        request = self._requests.build(notice, message)
+        request.acknowledged = True
+        request.on_failure(raised(WorkerLostError(notice.text or "Message was delivered too often without finishing.")))
+        return Verdict.REJECT
+
+    def _soft_timeout(self, notice: Notice, message: Message) -> None:
+        request = self._requests.build(notice, message)
+        request.on_timeout(True, self._limit(request, notice.seconds, is_soft=True))
+
+    def _hard_timeout(self, notice: Notice, message: Message) -> None:
+        request = self._started(notice, message)
+        limit = self._limit(request, notice.seconds, is_soft=False)
+        # Both, as upstream: the pool fails the job, then tells its timeout.
+        request.on_failure(raised(TimeLimitExceeded(limit)))
+        request.on_timeout(False, limit)
+
+    def _limit(self, request: Any, seconds: float, *, is_soft: bool) -> float | int:
+        """Return the limit as it was configured: ``10`` and ``10.0`` print differently."""
+        hard, soft = (*request.time_limits, None, None)[:2]
+        controller = self._consumer.controller
+        if is_soft:
+            candidates = (soft, request.task.soft_time_limit, controller.soft_time_limit)
+        else:
+            candidates = (hard, request.task.time_limit, controller.time_limit)
+        return next((limit for limit in candidates if limit is not None and limit == seconds), seconds)
+
+    def _terminated(self, notice: Notice, message: Message) -> Verdict | None:
+        request = self._started(notice, message)
+        if self._is_stopping_cold() and notice.task_id not in self.terminated_by_command:
+            announce_cancelled(request)
+            return Verdict.ABANDON if request.task.acks_late else None
+        self.terminated_by_command.discard(notice.task_id)
+        request._announce_revoked("terminated", True, _signal(notice.status), False)
+        return None
+
+    def _rejected(self, notice: Notice, message: Message) -> None:
+        request = self._started(notice, message)
+        reason = notice.text.partition("reject requeue=")[2].partition(": ")[2] or notice.text or None
+        request.on_failure(raised(Reject(reason, requeue=notice.requeue)), return_ok=True)
+
+    def _default(self, notice: Notice) -> Verdict:
+        task = self._consumer.app.tasks.get(notice.task_name)
+        if task is not None and task.acks_late and notice.reason in {"lost", "terminated"}:
+            return Verdict.ABANDON
+        return Verdict.REJECT if notice.reason in {"malformed", "undecodable", "unknown_task"} else Verdict.ACK
+
+
+def raised(error: BaseException) -> ExceptionInfo:
+    """Return the exception with a traceback, as the pool hands it to a request."""
+    try:
+        raise error
+    except BaseException:
+        return ExceptionInfo()
+
+
+def is_old_protocol(request: Any) -> bool:
+    """Whether Celery converted the request from protocol 1, which it does with the body decoded."""
+    return request.content_type is None
+
+
+def announce_cancelled(request: Any) -> None:
+    """Tell that a cold shutdown cancelled a task: late acknowledged ones are redelivered and stay silent."""
+    if "emit_retry" in inspect.signature(request._announce_cancelled).parameters:
+        request._announce_cancelled(emit_retry=not request.task.acks_late)
+    else:
+        request._announce_cancelled()
+
+
+def forget(request: Any) -> None:
+    """Take a request out of Celery's books: the engine keeps them, and nothing would remove it there."""
+    state.requests.pop(request.id, None)
+    state.reserved_requests.discard(request)
+    getattr(state, "scheduled_requests", state.reserved_requests).discard(request)
+
+
+def _signal(number: int) -> int:
+    try:
+        return signal.Signals(abs(number))
+    except ValueError:
+        return number

@@ -1,0 +1,73 @@
+"""Notices of the engine as kombu messages, and how what Celery does with them is caught as a verdict."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from kombu.message import Message
+
+from pyworker.worker.protocol import Verdict
+
+if TYPE_CHECKING:
+    from pyworker._native import Notice
+
+
+class VerdictChannel:
+    """Stands where a message's channel is: settling the message is remembered, not sent."""
+
+    #: kombu asks for it before an ack.
+    no_ack_consumers: frozenset[str] | None = None
+
+    def __init__(self) -> None:
+        self.verdict: Verdict | None = None
+
+    def basic_ack(self, _tag: Any, multiple: bool = False) -> None:
+        """Remember an acknowledgement."""
+        self.verdict = self.verdict or Verdict.ACK
+
+    def basic_reject(self, _tag: Any, requeue: bool = False) -> None:
+        """Remember a rejection."""
+        self.verdict = self.verdict or (Verdict.REQUEUE if requeue else Verdict.REJECT)
+
+
+def _object(data: bytes) -> Any:
+    """Read headers or properties; what is not JSON is kept as text, as kombu would never have made it."""
+    if not data:
+        return {}
+    try:
+        return json.loads(data)
+    except ValueError:
+        return data.decode("utf-8", "replace")
+
+
+def to_message(notice: Notice, accept: frozenset[str] | set[str] | None) -> Message:
+    """Build the message that kombu would have handed to Celery's consumer.
+
+    Args:
+        notice: a delivery.
+        accept: content types that may be decoded.
+    """
+    headers = _object(notice.headers)
+    properties = _object(notice.properties)
+    properties = properties if isinstance(properties, dict) else {}
+    delivery_info = properties.get("delivery_info")
+    delivery_info = dict(delivery_info) if isinstance(delivery_info, dict) else {}
+    if notice.redelivered:
+        delivery_info["redelivered"] = True
+    properties["delivery_info"] = delivery_info
+    message = Message(
+        body=notice.raw or notice.body,
+        delivery_tag=properties.get("delivery_tag") or notice.handle,
+        content_type=notice.content_type or None,
+        content_encoding=notice.content_encoding or None,
+        delivery_info=delivery_info,
+        properties=properties,
+        headers=headers if isinstance(headers, dict) else {},
+        accept=accept,
+        channel=VerdictChannel(),
+    )
+    if not isinstance(headers, dict):
+        # The constructor looks a compression up in the headers, the consumer judges them.
+        message.headers = headers
+    return message

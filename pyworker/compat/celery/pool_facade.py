@@ -1,0 +1,69 @@
+"""The pool as Celery's own code, boot steps and control commands see it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celery.concurrency.base import BasePool
+
+from pyworker.worker.control_commands import pool_statistics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyworker._native import Engine
+
+
+class EnginePool(BasePool):
+    """A view of the engine's children; jobs never pass through it.
+
+    Args:
+        limit: number of children.
+        implementation: what ``inspect stats`` shows, Celery's name of the pool.
+        max_tasks_per_child: as configured.
+        timeouts: soft and hard limit of the worker, in seconds.
+        jobs_of: names the task ids that a child runs now.
+    """
+
+    signal_safe = False
+    is_green = False
+    uses_semaphore = False
+
+    def __init__(
+        self,
+        limit: int,
+        *,
+        implementation: str,
+        max_tasks_per_child: int | None,
+        timeouts: tuple[float | None, float | None],
+        jobs_of: Callable[[int], list[str]],
+        **options: Any,
+    ) -> None:
+        super().__init__(limit, **options)
+        self._implementation = implementation
+        self._max_tasks_per_child = max_tasks_per_child
+        self._timeouts = timeouts
+        self._jobs_of = jobs_of
+        self.engine: Engine | None = None
+
+    def terminate_job(self, pid: int, signal: int | None = None) -> None:
+        """Signal the child if it runs a job now."""
+        if self.engine is not None:
+            self.engine.terminate(self._jobs_of(pid), signal=int(signal or 15))
+
+    def apply_async(self, target: Any, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """Refuse: the engine hands jobs to the children by itself."""
+        raise NotImplementedError("pyworker's engine dispatches tasks; a step or strategy cannot use the pool directly")
+
+    def grow(self, n: int = 1) -> None:
+        """Refuse, because the number of children is fixed for now."""
+        raise NotImplementedError("the pool of pyworker cannot grow or shrink while it runs yet")
+
+    shrink = grow
+
+    def _get_info(self) -> dict[str, Any]:
+        children = self.engine.children() if self.engine is not None else []
+        soft_s, hard_s = self._timeouts
+        return pool_statistics(
+            self._implementation, children, self.limit, self._max_tasks_per_child, (soft_s or 0, hard_s or 0)
+        )

@@ -1,0 +1,73 @@
+"""The application's tasks as the engine sees them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celery.utils.log import get_logger
+from pyworker.compat.celery.lanes import lane_of
+
+from pyworker.worker.config import Lane, TaskConfig
+from pyworker.worker.protocol import TaskSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+logger = get_logger("celery.worker")
+
+
+def task_specs(app: Any, *, soft_time_limit_s: float | None, time_limit_s: float | None) -> tuple[TaskSpec, ...]:
+    """Describe every registered task, by name.
+
+    Args:
+        app: a finalized ``celery.Celery``.
+        soft_time_limit_s, time_limit_s: the worker's own limits, for tasks that have none.
+    """
+    return tuple(_spec(app, app.tasks[name], soft_time_limit_s, time_limit_s) for name in sorted(app.tasks))
+
+
+def _spec(app: Any, task: Any, soft_time_limit_s: float | None, time_limit_s: float | None) -> TaskSpec:
+    lane, reasons = lane_of(app, task)
+    return TaskSpec(
+        name=task.name,
+        lane=lane,
+        reasons=tuple(reasons),
+        acks_late=bool(task.acks_late),
+        acks_on_failure=bool(_acks_on_failure(task)),
+        soft_time_limit_s=_seconds(task.soft_time_limit or soft_time_limit_s),
+        time_limit_s=_seconds(task.time_limit or time_limit_s),
+    )
+
+
+def _acks_on_failure(task: Any) -> Any:
+    """Return the rule under its name of Celery 5.7, or the older one."""
+    value = getattr(task, "acks_on_failure", None)
+    return task.acks_on_failure_or_timeout if value is None else value
+
+
+def _seconds(limit: Any) -> float | None:
+    return float(limit) if limit else None
+
+
+def task_configs(specs: Iterable[TaskSpec]) -> tuple[TaskConfig, ...]:
+    """Return the engine's part of the descriptions, in the same order."""
+    return tuple(
+        TaskConfig(
+            name=spec.name,
+            acks_late=spec.acks_late,
+            acks_on_failure=spec.acks_on_failure,
+            soft_time_limit_s=spec.soft_time_limit_s,
+            time_limit_s=spec.time_limit_s,
+            parent_lane=spec.lane is Lane.PARENT,
+        )
+        for spec in specs
+    )
+
+
+def warn_of_rate_limits(app: Any) -> None:
+    """Say which tasks have a rate limit, because the engine does not keep to it yet."""
+    if app.conf.worker_disable_rate_limits:
+        return
+    limited = sorted(name for name, task in app.tasks.items() if task.rate_limit)
+    if limited:
+        logger.warning("rate limits are not kept by pyworker yet; tasks with one: %s", ", ".join(limited))
