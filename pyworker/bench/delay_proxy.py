@@ -102,7 +102,8 @@ def serve(target: tuple[str, int], rtt_s: float) -> None:
         timeout_s = None if due is None else max(due - time.monotonic(), 0.0)
         by_source = {direction.source: direction for direction in directions if direction.is_open}
         blocked = [item.target for item in directions if item.waiting and item.waiting[0][0] <= time.monotonic()]
-        readable, _writable, _failed = select.select([listener, sys.stdin, *by_source], [], [], timeout_s)
+        watched: list[object] = [listener, sys.stdin, *by_source]
+        readable, _writable, _failed = select.select(watched, [], [], timeout_s)
         if blocked and not readable:  # a full target: wait for room instead of spinning
             select.select([], blocked, [], 0.001)
         now = time.monotonic()
@@ -111,7 +112,7 @@ def serve(target: tuple[str, int], rtt_s: float) -> None:
                 _accept(listener, target, directions)
             elif ready is sys.stdin:
                 return
-            else:
+            elif isinstance(ready, socket.socket):
                 by_source[ready].receive(now, delay_s)
         for direction in directions:
             direction.deliver(time.monotonic())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 LANES = ("fast", "receivers", "library")
-WORKS = ("noop", "print", "cpu")
+WORKS = ("noop", "print", "cpu", "mixed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,9 @@ class BenchOptions:
     tasks: int = 20_000
     #: Tasks for the compared workers, which may be many times slower; None: as many as for the first.
     compare_tasks: int | None = None
+    #: Concurrency and pool of the compared workers; None: those of the first.
+    compare_concurrency: int | None = None
+    compare_pool: str | None = None
     concurrency: int = 2
     pool: str = "prefork"
     payload_bytes: int = 0
@@ -36,3 +39,12 @@ class BenchOptions:
     idle_cpu_s: float = 5.0
     #: Length of the open-loop phase at half of the drain rate; 0 leaves it out.
     load_s: float = 3.0
+
+    def for_compared(self) -> BenchOptions:
+        """Return the options under which the workers of ``compare`` are measured."""
+        return replace(
+            self,
+            tasks=self.compare_tasks or self.tasks,
+            concurrency=self.compare_concurrency or self.concurrency,
+            pool=self.compare_pool or self.pool,
+        )

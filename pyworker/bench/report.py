@@ -43,6 +43,9 @@ def method(outcome: Outcome) -> str:
     extra = [f"payload {options.payload_bytes} bytes"] if options.payload_bytes else []
     extra += [f"each task sleeps {options.duration_us} us"] if options.duration_us else []
     extra += [f"{options.rtt_ms} ms round trip between worker and broker"] if options.rtt_ms else []
+    if options.compare:
+        compared = options.for_compared()
+        extra += [f"the others: {compared.tasks} tasks, pool {compared.pool}, concurrency {compared.concurrency}"]
     extra += ["results ignored"] if options.ignore_result else ["results stored and every one read back and checked"]
     return (
         f"{options.tasks} tasks ({options.work}; {'; '.join(extra)}), pool {options.pool}, concurrency "
@@ -60,19 +63,9 @@ def render(outcome: Outcome, console: Console) -> None:
     console.print(f"[bold]Machine[/bold]: {facts}", highlight=False)
     console.print(f"[bold]Method[/bold]: {method(outcome)}", highlight=False)
     names = list(outcome.subjects)
-    table = Table()
-    table.add_column("")
-    for name in names:
-        version = outcome.subjects[name][0].version
-        table.add_column(name if version in ("-", "source tree") else f"{name} {version}", justify="right")
-    for other in names[1:]:
-        table.add_column(f"ratio to {other}", justify="right")
-    for figure, (label, decimals) in ROWS.items():
-        cells = [_cell(outcome, name, figure, decimals) for name in names]
-        if any(cells):
-            ratios = [outcome.ratio(figure, other) for other in names[1:]]
-            table.add_row(label, *cells, *("" if ratio is None else f"{ratio:.2f}" for ratio in ratios))
-    console.print(table)
+    console.print(_figures_table(outcome, names))
+    if len(names) > 1:
+        console.print(_ratios_table(outcome, names[0], names[1:]))
     for name in names:
         checked = sum(item.checked_results for item in outcome.subjects[name])
         repeated = sum(item.repeated for item in outcome.subjects[name])
@@ -81,7 +74,29 @@ def render(outcome: Outcome, console: Console) -> None:
         console.print(f"[red]PROBLEM[/red] {problem}", highlight=False, markup=True)
 
 
-def _cell(outcome: Outcome, subject: str, figure: str, decimals: int) -> str:
+def _figures_table(outcome: Outcome, names: list[str]) -> Table:
+    table = Table("")
+    for name in names:
+        version = outcome.subjects[name][0].version
+        table.add_column(name if version in ("-", "source tree") else f"{name} {version}", justify="right")
+    for figure, (label, decimals) in ROWS.items():
+        cells = [cell(outcome, name, figure, decimals) for name in names]
+        if any(cells):
+            table.add_row(label, *cells)
+    return table
+
+
+def _ratios_table(outcome: Outcome, name: str, others: list[str]) -> Table:
+    table = Table(f"{name}, divided by", *others)
+    for figure, (label, _decimals) in ROWS.items():
+        ratios = [outcome.ratio(figure, other) for other in others]
+        if any(ratio is not None for ratio in ratios):
+            table.add_row(label, *("" if ratio is None else f"{ratio:.2f}" for ratio in ratios))
+    return table
+
+
+def cell(outcome: Outcome, subject: str, figure: str, decimals: int) -> str:
+    """Return one figure as text: mean, and deviation if there were several rounds."""
     found = mean_and_deviation(outcome.subjects[subject], figure)
     if found is None:
         return ""

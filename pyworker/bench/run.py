@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from pyworker.bench.errors import BenchError
@@ -28,7 +28,10 @@ class Outcome:
     def problems(self) -> list[str]:
         """Return everything that was wrong, with the subject's name."""
         return [
-            f"{name}: {problem}" for name, rounds in self.subjects.items() for item in rounds for problem in item.problems
+            f"{name}: {problem}"
+            for name, rounds in self.subjects.items()
+            for item in rounds
+            for problem in item.problems
         ]
 
     def ratio(self, name: str, to_subject: str) -> float | None:
@@ -41,7 +44,7 @@ class Outcome:
         """Return everything for JSON."""
         others = list(self.subjects)[1:]
         return {
-            "options": {key: value for key, value in vars(self.options).items()},
+            "options": asdict(self.options),
             "machine": self.machine,
             "subjects": {name: [item.as_dict() for item in rounds] for name, rounds in self.subjects.items()},
             "ratios": {
@@ -61,12 +64,9 @@ def run(options: BenchOptions, reporter: Reporter) -> Outcome:
     if options.tasks < 1 or options.rounds < 1 or options.concurrency < 1:
         raise BenchError("tasks, rounds and concurrency must be at least 1")
     payload = "x" * options.payload_bytes
-    peers = [
-        find_peer(name, app_kind=options.app_kind, payload=payload) for name in (options.worker, *options.compare)
-    ]
+    peers = [find_peer(name, app_kind=options.app_kind, payload=payload) for name in (options.worker, *options.compare)]
     subjects: dict[str, list[Figures]] = {peer.name: [] for peer in peers}
     for _round in range(options.rounds):
         for position, peer in enumerate(peers):
-            tasks = options.tasks if position == 0 else options.compare_tasks or options.tasks
-            subjects[peer.name].append(measure(peer, options, tasks, reporter))
+            subjects[peer.name].append(measure(peer, options.for_compared() if position else options, reporter))
     return Outcome(options=options, machine=describe(), subjects=subjects)

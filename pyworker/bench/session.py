@@ -37,13 +37,13 @@ _LEFTOVERS_DEADLINE_S = 5.0
 class Session:
     """Measures one peer; every phase adds its figures."""
 
-    def __init__(self, peer: Peer, options: BenchOptions, tasks: int, reporter: Reporter) -> None:
+    def __init__(self, peer: Peer, options: BenchOptions, reporter: Reporter) -> None:
         self._peer = peer
         self._options = options
-        self._tasks = tasks
+        self._tasks = options.tasks
         self._reporter = reporter
-        self._used = tasks
-        self.figures = Figures(subject=peer.name, version=peer.version(), tasks=tasks)
+        self._used = options.tasks
+        self.figures = Figures(subject=peer.name, version=peer.version(), tasks=options.tasks)
 
     def run(self) -> Figures:
         """Measure everything that the options ask for.
@@ -187,13 +187,13 @@ class Session:
         return range(first, self._used)
 
 
-def measure(peer: Peer, options: BenchOptions, tasks: int, reporter: Reporter) -> Figures:
+def measure(peer: Peer, options: BenchOptions, reporter: Reporter) -> Figures:
     """Measure one peer once.
 
     Raises:
         BenchError: it could not be measured.
     """
     try:
-        return Session(peer, options, tasks, reporter).run()
+        return Session(peer, options, reporter).run()
     except BenchError as error:
         raise BenchError(f"{peer.name}: {error}") from error

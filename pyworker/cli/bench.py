@@ -17,6 +17,8 @@ from pyworker.bench.report import render
 from pyworker.bench.run import Outcome, run
 
 _DEFAULTS = BenchOptions()
+#: A log has no width of its own to follow.
+_LOG_WIDTH = 140
 
 
 def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -31,39 +33,102 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 @click.option("--broker", metavar="URL", help="Redis to use; without it a private server is started.")
 @click.option("--backend", metavar="URL", help="Result store; by default the broker's server.")
 @click.option("--tasks", type=click.IntRange(min=1), default=_DEFAULTS.tasks, show_default=True, help="How many tasks.")
-@click.option("-c", "--concurrency", type=click.IntRange(min=1), default=_DEFAULTS.concurrency, show_default=True,
-              help="Child processes of the worker.")
+@click.option(
+    "-c",
+    "--concurrency",
+    type=click.IntRange(min=1),
+    default=_DEFAULTS.concurrency,
+    show_default=True,
+    help="Child processes of the worker.",
+)
 @click.option("-P", "--pool", default=_DEFAULTS.pool, show_default=True, help="Pool of the worker.")
-@click.option("--payload", "payload_bytes", type=click.IntRange(min=0), default=0, metavar="BYTES",
-              help="Size of a text argument of each task.")
+@click.option(
+    "--payload",
+    "payload_bytes",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="BYTES",
+    help="Size of a text argument of each task.",
+)
 @click.option("--ignore-result", is_flag=True, help="Store no results.")
-@click.option("--duration-us", type=click.IntRange(min=0), default=0, metavar="D", help="Microseconds each task sleeps.")
-@click.option("--rtt-ms", type=click.FloatRange(min=0), default=0.0, metavar="R",
-              help="Round-trip time added between the worker and Redis.")
-@click.option("--worker", type=click.Choice(NAMES), default=_DEFAULTS.worker, show_default=True,
-              help="The worker under test.")
-@click.option("--compare", callback=_names, default="", metavar="NAMES",
-              help=f"Others to run on the same broker, comma-separated: {', '.join(NAMES[1:])}.")
-@click.option("--compare-tasks", type=click.IntRange(min=1), default=None, metavar="N",
-              help="How many tasks the others get, as many as --tasks by default.")
-@click.option("--app-kind", type=click.Choice(["celery", "pyworker"]), default=_DEFAULTS.app_kind, show_default=True,
-              help="Library of the application that pyworker runs.")
-@click.option("--lane", type=click.Choice(LANES), default=_DEFAULTS.lane, show_default=True,
-              help="Kind of task: plain, with signal receivers, or one that needs the library's tracer.")
+@click.option("--duration-us", type=click.IntRange(min=0), default=0, metavar="D", help="Microseconds a task sleeps.")
+@click.option(
+    "--rtt-ms",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="R",
+    help="Round-trip time added between the worker and Redis.",
+)
+@click.option(
+    "--worker", type=click.Choice(NAMES), default=_DEFAULTS.worker, show_default=True, help="The worker under test."
+)
+@click.option(
+    "--compare",
+    callback=_names,
+    default="",
+    metavar="NAMES",
+    help=f"Others to run on the same broker, comma-separated: {', '.join(NAMES[1:])}.",
+)
+@click.option(
+    "--compare-tasks",
+    type=click.IntRange(min=1),
+    default=None,
+    metavar="N",
+    help="How many tasks the others get, as many as --tasks by default.",
+)
+@click.option(
+    "--compare-concurrency",
+    type=click.IntRange(min=1),
+    default=None,
+    metavar="C",
+    help="Concurrency of the others, --concurrency by default.",
+)
+@click.option("--compare-pool", default=None, metavar="P", help="Pool of the others, --pool by default.")
+@click.option(
+    "--app-kind",
+    type=click.Choice(["celery", "pyworker"]),
+    default=_DEFAULTS.app_kind,
+    show_default=True,
+    help="Library of the application that pyworker runs.",
+)
+@click.option(
+    "--lane",
+    type=click.Choice(LANES),
+    default=_DEFAULTS.lane,
+    show_default=True,
+    help="Kind of task: plain, with signal receivers, or one that needs the library's tracer.",
+)
 @click.option("--work", type=click.Choice(WORKS), default=_DEFAULTS.work, show_default=True, help="What a task does.")
 @click.option("--rounds", type=click.IntRange(min=1), default=1, show_default=True, help="Repeat, interleaved.")
 @click.option("-l", "--loglevel", default=_DEFAULTS.loglevel, show_default=True, help="Log level of the workers.")
-@click.option("--idle-round-trips", type=click.IntRange(min=0), default=_DEFAULTS.idle_round_trips, show_default=True,
-              help="Round trips to an idle worker; 0 leaves them out.")
-@click.option("--idle-cpu-s", type=click.FloatRange(min=0), default=_DEFAULTS.idle_cpu_s, show_default=True,
-              help="Seconds of idleness over which CPU time is read; 0 leaves it out.")
-@click.option("--load-s", type=click.FloatRange(min=0), default=_DEFAULTS.load_s, show_default=True,
-              help="Seconds of open-loop load; 0 leaves it out.")
+@click.option(
+    "--idle-round-trips",
+    type=click.IntRange(min=0),
+    default=_DEFAULTS.idle_round_trips,
+    show_default=True,
+    help="Round trips to an idle worker; 0 leaves them out.",
+)
+@click.option(
+    "--idle-cpu-s",
+    type=click.FloatRange(min=0),
+    default=_DEFAULTS.idle_cpu_s,
+    show_default=True,
+    help="Seconds of idleness over which CPU time is read; 0 leaves it out.",
+)
+@click.option(
+    "--load-s",
+    type=click.FloatRange(min=0),
+    default=_DEFAULTS.load_s,
+    show_default=True,
+    help="Seconds of open-loop load; 0 leaves it out.",
+)
 @click.option("--json", "json_path", metavar="FILE", help="Write everything as JSON; - for standard output.")
 def bench(json_path: str | None, **options: Any) -> None:
     """Measure a worker: sending, draining, latency, CPU and memory, with every result checked."""
     # With JSON on standard output everything for people goes to standard error.
     console = Console(stderr=json_path == "-")
+    if not console.is_terminal:
+        console = Console(stderr=json_path == "-", width=_LOG_WIDTH)
     try:
         with ConsoleReporter(console) as reporter:
             outcome = run(BenchOptions(**options), reporter)

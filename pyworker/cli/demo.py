@@ -19,10 +19,20 @@ _DEFAULT_APP = "examples.demo_app.tasks"
 
 @click.command()
 @click.option("--app", default=_DEFAULT_APP, show_default=True, help="Module of the application.")
-@click.option("--tasks", type=click.IntRange(min=100), default=20_000, show_default=True,
-              help="Tasks of the part that measures the rate.")
-@click.option("--worker", type=click.Choice(["pyworker", "celery"]), default="pyworker", show_default=True,
-              help="Worker to run; celery's own shows that the application is an ordinary one.")
+@click.option(
+    "--tasks",
+    type=click.IntRange(min=100),
+    default=20_000,
+    show_default=True,
+    help="Tasks of the part that measures the rate.",
+)
+@click.option(
+    "--worker",
+    type=click.Choice(["pyworker", "celery"]),
+    default="pyworker",
+    show_default=True,
+    help="Worker to run; celery's own shows that the application is an ordinary one.",
+)
 def demo(app: str, tasks: int, worker: str) -> None:
     """Start a private Redis and a worker, send tasks of several kinds, show what happened and the rate."""
     sys.path.insert(0, os.getcwd())
@@ -38,7 +48,9 @@ def demo(app: str, tasks: int, worker: str) -> None:
         console.print(f"  {mark:5} {happening.title}: {happening.outcome}", highlight=False, markup=False)
 
     try:
-        console.print(f"Redis and {worker} are starting; the worker's log is {log_directory}/worker.log", highlight=False)
+        console.print(
+            f"Redis and {worker} are starting; the worker's log is {log_directory}/worker.log", highlight=False
+        )
         exit_code, stop_s = run_steps(worker, app, log_directory, on_step)
         with ConsoleReporter(console) as reporter:
             figures = measure_rate(worker, tasks, reporter)

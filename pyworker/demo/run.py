@@ -77,7 +77,7 @@ def run_steps(program: str, app: str, log_directory: str, on_step: Callable[[Hap
 def measure_rate(program: str, tasks: int, reporter: Reporter) -> Figures:
     """Drain a queue of tasks and check every result."""
     options = BenchOptions(worker=program, tasks=tasks, idle_round_trips=0, idle_cpu_s=0, load_s=0)
-    return measure(find_peer(program, app_kind="celery", payload=""), options, tasks, reporter)
+    return measure(find_peer(program, app_kind="celery", payload=""), options, reporter)
 
 
 def make_log_directory() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,8 @@ def make_app(app_class: Callable[..., Any], signals: Any, settings: AppSettings)
         broker_connection_retry_on_startup=True,
     )
     work = make_work(settings)
-    options: dict[str, Any] = {"name": TASK_NAME}
+    # Not shared: a run has several apps in one process, and each has a task of its own under this name.
+    options: dict[str, Any] = {"name": TASK_NAME, "shared": False}
     if settings.lane == "library":
         options["base"] = _task_class_with_call(app.Task)
     elif settings.lane == "receivers":
@@ -133,7 +135,7 @@ class CeleryClient:
         pipeline = self._backend.pipeline(transaction=False)
         for start in range(0, len(keys), _CHUNK):
             pipeline.exists(*keys[start : start + _CHUNK])
-        return sum(pipeline.execute())
+        return sum(int(count) for count in pipeline.execute())
 
     def check(self, first: int, stop: int) -> list[str]:
         """Check state, value and id of every stored result."""
@@ -153,7 +155,12 @@ class CeleryClient:
         return int(self._broker.llen(self._settings.queue)) + int(self._broker.hlen("unacked"))
 
     def close(self) -> None:
-        """Close the app and the checking connections."""
+        """Delete what is left in the servers, then close the app and the checking connections."""
+        keys = [f"celery-task-meta-{identifier}" for identifier in self._ids.values()]
+        with contextlib.suppress(redis.RedisError):  # a server that is gone keeps nothing, and is not the news
+            for start in range(0, len(keys), _CHUNK):
+                self._backend.unlink(*keys[start : start + _CHUNK])
+            self._broker.unlink(self._settings.queue, f"_kombu.binding.{self._settings.queue}")
         self._app.close()
         self._broker.close()
         self._backend.close()
@@ -161,7 +168,7 @@ class CeleryClient:
     def _key(self, index: int) -> str:
         return f"celery-task-meta-{self._ids[index]}"
 
-    def _problem_of(self, index: int, raw: bytes | None) -> str | None:
+    def _problem_of(self, index: int, raw: bytes | str | None) -> str | None:
         if raw is None:
             return f"task {index}: no result is stored"
         meta = json.loads(raw)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
 import socket
 import sys
 from typing import TYPE_CHECKING
@@ -88,4 +89,5 @@ def respond(settings: AppSettings) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
     respond(AppSettings.from_environment())

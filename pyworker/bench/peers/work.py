@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 _CPU_BLOCK = b"x" * 1024
 _CPU_ROUNDS = 1000
+#: ``mixed``: of 100 tasks 90 do nothing, 9 sleep for a millisecond and one for ten.
+_MIXED_SHORT_FROM, _MIXED_SHORT_S = 90, 0.001
+_MIXED_LONG_FROM, _MIXED_LONG_S = 99, 0.010
 
 
 def make_work(settings: AppSettings) -> Callable[[int, str], int]:
@@ -42,6 +45,13 @@ def make_work(settings: AppSettings) -> Callable[[int, str], int]:
             hashlib.sha256(_CPU_BLOCK).digest()
         return index
 
+    def mixed(index: int, payload: str) -> int:
+        tally.record(index)
+        share = index % 100
+        if share >= _MIXED_SHORT_FROM:
+            time.sleep(_MIXED_LONG_S if share >= _MIXED_LONG_FROM else _MIXED_SHORT_S)
+        return index
+
     if settings.work == "noop":
         return sleep if duration_s else noop
-    return {"print": print_line, "cpu": cpu}[settings.work]
+    return {"print": print_line, "cpu": cpu, "mixed": mixed}[settings.work]
