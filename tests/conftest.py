@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from support.kinds import CONTROLS, KINDS, STOCK, Kind
 from support.redis_server import RedisServer
+from support.scheduling import SharedWorkerScheduling
 from support.worker import workers_in_use
 
 if TYPE_CHECKING:
@@ -36,34 +37,36 @@ def pytest_configure(config: pytest.Config) -> None:
         "control: also runs against Celery's own worker, so that what is asserted stays true of it",
         "lanes(*names): the kinds of worker this test needs; all lanes without it",
         "slow: takes more than a few seconds",
-        "xdist_group(name): tests that share a worker stay in one process of pytest-xdist",
     ):
         config.addinivalue_line("markers", line)
 
 
 def _kinds_of(metafunc: pytest.Metafunc) -> list[Kind]:
-    asked = metafunc.config.getoption("--kinds")
+    """Return the kinds a test runs with: its lanes, the control first, narrowed by ``--kinds``."""
     marker = metafunc.definition.get_closest_marker("lanes")
-    own = [f"pyworker-{name}" for name in marker.args] if marker else [name for name in KINDS if name != STOCK.name]
+    lanes = list(marker.args) if marker else [kind.lane for kind in KINDS.values() if not kind.is_stock]
+    asked = metafunc.config.getoption("--kinds")
     if asked:
         every = KINDS | CONTROLS
-        chosen = [every[name] for name in asked.split(",")]
-        if marker is None:
-            return chosen
-        lanes = {KINDS[name].lane for name in own}
-        return [kind for kind in chosen if kind.lane in lanes]
-    chosen = [KINDS[name] for name in own]
-    return [STOCK, *chosen] if metafunc.definition.get_closest_marker("control") else chosen
+        return [kind for kind in (every[name] for name in asked.split(",")) if kind.lane in lanes]
+    chosen = [KINDS[f"pyworker-{lane}"] for lane in lanes]
+    if metafunc.definition.get_closest_marker("control"):
+        chosen.insert(0, STOCK if "fast" in lanes else CONTROLS[f"stock-{lanes[0]}"])
+    return chosen
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "kind" in metafunc.fixturenames:
         kinds = _kinds_of(metafunc)
-        marks = [
-            pytest.param(kind, id=kind.name, marks=pytest.mark.xdist_group(f"{metafunc.module.__name__}-{kind.name}"))
-            for kind in kinds
-        ]
-        metafunc.parametrize("kind", marks, scope="module")
+        metafunc.parametrize("kind", kinds, ids=[kind.name for kind in kinds], scope="module")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the tests that share a worker in one process: by module and kind (``--dist loadscope``)."""
+    if config.getvalue("dist") != "loadscope":
+        return None
+    return SharedWorkerScheduling(config, log)
 
 
 @pytest.fixture
