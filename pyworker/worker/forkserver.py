@@ -57,21 +57,27 @@ def start_fork_server(child_main: ChildMain) -> ForkServer:
     parent_pid = os.getpid()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     _flush_standard_streams()
+    # Held back until the server ignores them: a Ctrl-C right now must not take the server alone.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED_BY_SERVER)
     pid = os.fork()
     if pid == 0:
         ours.close()
-        _serve_and_exit(theirs, parent_pid, child_main)
+        _serve_and_exit(theirs, parent_pid, child_main, mask)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     theirs.close()
     return ForkServer(ours.detach(), pid)
 
 
-def _serve_and_exit(channel: socket.socket, parent_pid: int, child_main: ChildMain) -> NoReturn:
+def _serve_and_exit(
+    channel: socket.socket, parent_pid: int, child_main: ChildMain, mask: set[int | signal.Signals]
+) -> NoReturn:
     """Everything after the fork. Never returns into the parent's stack."""
     exit_code = 1
     try:
         process_control.die_with_parent(parent_pid)
         for number in _IGNORED_BY_SERVER:
             signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         gc.disable()
         gc.collect()
         gc.freeze()
