@@ -15,7 +15,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyworker.bench.errors import BenchError
 
@@ -102,7 +102,7 @@ def serve(target: tuple[str, int], rtt_s: float) -> None:
         timeout_s = None if due is None else max(due - time.monotonic(), 0.0)
         by_source = {direction.source: direction for direction in directions if direction.is_open}
         blocked = [item.target for item in directions if item.waiting and item.waiting[0][0] <= time.monotonic()]
-        watched: list[object] = [listener, sys.stdin, *by_source]
+        watched: list[Any] = [listener, sys.stdin, *by_source]
         readable, _writable, _failed = select.select(watched, [], [], timeout_s)
         if blocked and not readable:  # a full target: wait for room instead of spinning
             select.select([], blocked, [], 0.001)
@@ -112,7 +112,7 @@ def serve(target: tuple[str, int], rtt_s: float) -> None:
                 _accept(listener, target, directions)
             elif ready is sys.stdin:
                 return
-            elif isinstance(ready, socket.socket):
+            else:
                 by_source[ready].receive(now, delay_s)
         for direction in directions:
             direction.deliver(time.monotonic())

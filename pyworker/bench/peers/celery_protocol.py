@@ -13,7 +13,7 @@ from pyworker.bench.errors import BenchError
 from pyworker.bench.peers.work import make_work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pyworker.bench.settings import AppSettings
 
@@ -85,8 +85,16 @@ def _connect_receivers(signals: Any) -> None:
 class CeleryClient:
     """Sends by the app's own client; reads and checks results in Redis."""
 
-    def __init__(self, app: Any, group: Callable[..., Any], settings: AppSettings, payload: str) -> None:
+    def __init__(
+        self,
+        app: Any,
+        group: Callable[..., Any],
+        settings: AppSettings,
+        payload: str,
+        preload_options: Mapping[str, Any] | None = None,
+    ) -> None:
         self._app = app
+        self._preload_options = dict(preload_options or {})
         self._task = app.tasks[TASK_NAME]
         self._group = group
         self._settings = settings
@@ -178,7 +186,7 @@ class CeleryClient:
 
     def _make_template(self) -> _Template:
         queue = f"{self._settings.queue}.template"
-        identifier = self._task.apply_async(self._arguments(_INDEX_MARK), queue=queue).id
+        identifier = self._task.apply_async(self._arguments(_INDEX_MARK), queue=queue, **self._preload_options).id
         raw = self._broker.rpop(queue)
         self._broker.delete(f"_kombu.binding.{queue}")
         if not isinstance(raw, bytes):

@@ -1,0 +1,1 @@
+"""What ``make bench`` runs; ``bench/README.md`` says how the figures come about."""
