@@ -34,6 +34,7 @@ format: setup ## Format Rust and Python
 	@$(BIN)/ruff check --fix -q . && $(BIN)/ruff format -q .
 
 bench: setup ## Measure everything and write docs/benchmarks.md (about half an hour; BENCH_ARGS="--quick" is shorter)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	@$(BIN)/python -m bench.run $(BENCH_ARGS)
 
 bench-micro: setup ## Micro-benchmarks: frames, codecs, ETA heap, ledger, pool link

@@ -168,10 +168,15 @@ class CeleryClient:
         with contextlib.suppress(redis.RedisError):  # a server that is gone keeps nothing, and is not the news
             for start in range(0, len(keys), _CHUNK):
                 self._backend.unlink(*keys[start : start + _CHUNK])
-            self._broker.unlink(self._settings.queue, f"_kombu.binding.{self._settings.queue}")
+            self._forget_queue(self._settings.queue)
         self._app.close()
         self._broker.close()
         self._backend.close()
+
+    def _forget_queue(self, queue: str) -> None:
+        # Priorities have lists of their own, and kombu's versions differ in the bindings that they write.
+        suffixes = [f"{queue}\x06\x16{step}" for step in (3, 6, 9)]
+        self._broker.unlink(queue, *suffixes, f"_kombu.binding.{queue}", f"_kombu.binding_permanent.{queue}")
 
     def _key(self, index: int) -> str:
         return f"celery-task-meta-{self._ids[index]}"
@@ -188,7 +193,7 @@ class CeleryClient:
         queue = f"{self._settings.queue}.template"
         identifier = self._task.apply_async(self._arguments(_INDEX_MARK), queue=queue, **self._preload_options).id
         raw = self._broker.rpop(queue)
-        self._broker.delete(f"_kombu.binding.{queue}")
+        self._forget_queue(queue)
         if not isinstance(raw, bytes):
             raise BenchError("the client did not put its message where it was expected")
         return _Template(raw, identifier)
