@@ -117,7 +117,7 @@ class ControlMailbox:
                 with self._app.broker_connection() as connection:
                     self._serve(connection)
                     retry_s = _FIRST_RETRY_S
-            except Exception as error:  # noqa: BLE001 - whatever the transport raises, the mailbox comes back
+            except Exception as error:  # whatever the transport raises, the mailbox comes back
                 if self._stopping.is_set():
                     return
                 logger.warning("remote control: connection lost: %r; trying again in %.0f s", error, retry_s)

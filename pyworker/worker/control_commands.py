@@ -71,7 +71,7 @@ def _arguments(notice: Notice, headers: dict[str, Any]) -> tuple[Any, Any]:
         if headers.get("compression"):
             body = decompress(body, headers["compression"])
         args, kwargs, _ = loads(body, notice.content_type, notice.content_encoding)
-    except Exception:  # noqa: BLE001 - what cannot be decoded here is shown as its producer described it
+    except Exception:  # what cannot be decoded here is shown as its producer described it
         return headers.get("argsrepr", ""), headers.get("kwargsrepr", "")
     return args, kwargs
 
@@ -116,7 +116,12 @@ def active_queues(app: WorkerApp, _worker: ControlledWorker, **_: Any) -> list[d
 
 
 def revoke(
-    _app: WorkerApp, worker: ControlledWorker, task_id: Any = None, terminate: bool = False, signal: Any = None, **_: Any
+    _app: WorkerApp,
+    worker: ControlledWorker,
+    task_id: Any = None,
+    terminate: bool = False,
+    signal: Any = None,
+    **_: Any,
 ) -> dict[str, str]:
     """Never start these tasks; with ``terminate`` also signal the children that run them."""
     task_ids = [task_id] if isinstance(task_id, str) else [str(one) for one in task_id or ()]

@@ -55,6 +55,8 @@ class Deliveries:
         self._books = books
         self._is_stopping_cold = is_stopping_cold
         self._handed_over: list[Any] = []
+        #: Deliveries released once already: what the engine shows again, it does not want to run.
+        self._released: set[int] = set()
         self._on_task: Callable[[Message], Any] | None = None
         self.engine: Engine | None = None
         #: Task ids that a remote control command terminated: they end as revoked, not as cancelled.
@@ -136,17 +138,23 @@ class Deliveries:
 
     def _dispatch(self, notice: Notice, message: Message, request: Any) -> Verdict:
         forget(request)
-        if is_old_protocol(request):
+        if is_old_protocol(request) or notice.reason == "invalid_task":
             assert self.engine is not None
-            rewriting.replace_with_protocol_2(self.engine, notice.handle, request, message)
+            rewriting.rewrite(self.engine, notice.handle, request, message)
         return Verdict.DISPATCH
 
     # -- jobs
 
     def _discarded(self, notice: Notice, message: Message) -> Verdict | None:
         request = self._requests.build(notice, message)
-        # Celery's own rule decides; if it sees no reason to discard (the set was cleared meanwhile), the task runs.
-        return None if request.revoked() else Verdict.DISPATCH
+        if notice.handle in self._released:
+            self._released.discard(notice.handle)
+            state.revoked.add(request.id)
+        if request.revoked():
+            return None
+        # Celery's own rule decides: its set was cleared or has forgotten the id, so the task runs.
+        self._released.add(notice.handle)
+        return Verdict.DISPATCH
 
     def _started(self, notice: Notice, message: Message) -> Any:
         request = self._requests.build(notice, message)
@@ -154,9 +162,17 @@ class Deliveries:
             request.acknowledged = True
         return request
 
-    def _lost(self, notice: Notice, message: Message) -> None:
+    def _lost(self, notice: Notice, message: Message) -> Verdict | None:
+        if self._is_stopping_cold() and notice.status < 0:
+            return self._cancelled(self._started(notice, message))
         text = f"Worker exited prematurely: {human_status(notice.status)} Job: {notice.handle}."
         self._started(notice, message).on_failure(raised(WorkerLostError(text)))
+        return None
+
+    def _cancelled(self, request: Any) -> Verdict | None:
+        announce_cancelled(request)
+        # Upstream leaves it unacknowledged, and closing its channel puts it back into the queue.
+        return Verdict.REQUEUE if request.task.acks_late else None
 
     def _too_many_deliveries(self, notice: Notice, message: Message) -> Verdict:
         request = self._requests.build(notice, message)
@@ -188,8 +204,7 @@ class Deliveries:
     def _terminated(self, notice: Notice, message: Message) -> Verdict | None:
         request = self._started(notice, message)
         if self._is_stopping_cold() and notice.task_id not in self.terminated_by_command:
-            announce_cancelled(request)
-            return Verdict.ABANDON if request.task.acks_late else None
+            return self._cancelled(request)
         self.terminated_by_command.discard(notice.task_id)
         request._announce_revoked("terminated", True, _signal(notice.status), False)
         return None
