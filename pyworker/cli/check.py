@@ -1,4 +1,4 @@
-"""``pyworker check``: which lane every task is in and why, and whether the settings can be run at all."""
+"""``pyworker check``: which lane every task is in, and why. Starts nothing and connects to nothing."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from pyworker.cli.option_types import GroupedCommand
-from pyworker.exceptions import ImproperlyConfigured
-from pyworker.worker.protocol import WorkerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,24 +23,13 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 @click.pass_context
 def check(ctx: click.Context, /, as_json: bool) -> None:
-    """Show every task's lane and the reasons, and what in the settings cannot be run."""
+    """Show every task's lane and the reasons."""
     context: CliContext = ctx.obj
-    app = context.worker_app(ctx)
-    problems: list[str] = []
-    tasks: Sequence[TaskSpec] = ()
-    try:
-        app.configure(WorkerOptions(quiet=True, no_color=context.no_color))
-        tasks = sorted(app.tasks(), key=lambda task: task.name)
-        app.engine_config()
-    except ImproperlyConfigured as error:
-        problems.append(str(error))
+    tasks = sorted(context.worker_app(ctx).tasks(), key=lambda task: task.name)
     if as_json:
-        click.echo(json.dumps({"tasks": [_as_dict(task) for task in tasks], "problems": problems}, indent=2))
+        click.echo(json.dumps({"tasks": [_as_dict(task) for task in tasks]}, indent=2))
     else:
         _print_table(tasks, no_color=context.no_color)
-        for problem in problems:
-            context.echo_error(f"Cannot run: {problem}")
-    ctx.exit(1 if problems else 0)
 
 
 def _as_dict(task: TaskSpec) -> dict[str, Any]:

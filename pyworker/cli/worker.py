@@ -76,7 +76,12 @@ _feature, _beat, _daemon = _group("Features"), _group("Embedded Beat Options"), 
     help="Name of this node, such as w1@%h. Expands %h (host name), %n (its first part), %d (its domain).",
 )
 @_worker("-D", "--detach", is_flag=True, default=False, help="Refused: run in the background.")
-@_worker("-S", "--statedb", type=click.Path(), help="Refused: file that keeps revoked ids.")
+@_worker(
+    "-S",
+    "--statedb",
+    type=click.Path(),
+    help="File that keeps the revoked ids over a restart; .db may be appended to its name.",
+)
 @_worker("-l", "--loglevel", default="WARNING", type=LOG_LEVEL, help="Level of logging.")
 @_worker(
     "-O",
@@ -176,6 +181,11 @@ def _run(app: Any, options: WorkerOptions, context: CliContext) -> int:
 def _fill_from_settings(given: dict[str, Any], app: Any) -> None:
     for name in _DAEMON_OPTIONS:
         given[name] = given[name] or getattr(app.conf, f"worker_{name}", None)
+    given["statedb"] = given["statedb"] or getattr(app.conf, "worker_state_db", None)
+    # The option's default cannot be told from the option; a configured pool wins over both, as upstream.
+    configured = getattr(app.conf, "worker_pool", None)
+    if given["pool"] == "prefork" and isinstance(configured, str):
+        given["pool"] = configured
 
 
 def _refuse(ctx: click.Context, given: Mapping[str, Any]) -> None:
@@ -205,16 +215,13 @@ def _apply_extra_arguments(ctx: click.Context, app: Any) -> None:
 
 def _worker_options(ctx: click.Context, context: CliContext, given: Mapping[str, Any]) -> WorkerOptions:
     hostname = given["hostname"]
-    try:
-        pidfile = expand_node(given["pidfile"], hostname) if given["pidfile"] else None
-    except ValueError as error:
-        raise click.BadParameter(str(error), ctx=ctx, param_hint="--pidfile") from error
     return WorkerOptions(
         hostname=hostname,
         loglevel=given["loglevel"],
         # Not expanded: %i stands for the child's own index.
         logfile=given["logfile"],
-        pidfile=pidfile,
+        pidfile=_expanded(ctx, given, "pidfile"),
+        statedb=_expanded(ctx, given, "statedb"),
         pool=POOL_ALIASES.get(given["pool"], given["pool"]),
         concurrency=given["concurrency"],
         queues=given["queues"] or (),
@@ -238,6 +245,13 @@ def _worker_options(ctx: click.Context, context: CliContext, given: Mapping[str,
         no_color=context.no_color,
         extra={name: value for name, value in given.items() if name not in _KNOWN},
     )
+
+
+def _expanded(ctx: click.Context, given: Mapping[str, Any], name: str) -> str | None:
+    try:
+        return expand_node(given[name], given["hostname"]) if given[name] else None
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx=ctx, param_hint=f"--{name}") from error
 
 
 #: Options declared above; everything else came from the application.

@@ -29,7 +29,6 @@ _REFUSED: Mapping[str, tuple[str, str]] = {
     "autoscale": ("--autoscale", "the pool's size is fixed for now; set -c/--concurrency"),
     "detach": ("-D/--detach", "not supported yet; let a service manager such as systemd run the worker"),
     "executable": ("--executable", "it belongs to -D/--detach, which is not supported yet"),
-    "statedb": ("-S/--statedb", "revoked ids are not kept over restarts yet"),
 }
 
 

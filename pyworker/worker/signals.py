@@ -79,13 +79,20 @@ def say(text: str, descriptor: int = 1) -> None:
         pass
 
 
-def all_stacks() -> str:
-    """The stacks and local variables of all threads of this process, as text."""
+def all_stacks(interrupted: FrameType | None = None) -> str:
+    """The stacks and local variables of all threads of this process, as text.
+
+    Args:
+        interrupted: what a signal handler interrupted; shown for the calling thread instead of the handler itself.
+    """
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     out = io.StringIO()
-    for identifier, frame in sys._current_frames().items():
+    for identifier, current in sys._current_frames().items():
+        frame = current
         if identifier not in names:
             continue  # left over from before a fork
+        if interrupted is not None and identifier == threading.get_ident():
+            frame = interrupted
         print(names[identifier], _SEPARATOR, sep="\n", file=out)
         traceback.print_stack(frame, file=out)
         print(_SEPARATOR, "LOCAL VARIABLES", _SEPARATOR, sep="\n", file=out)
@@ -94,5 +101,5 @@ def all_stacks() -> str:
     return out.getvalue()
 
 
-def _dump_stacks(_number: int, _frame: FrameType | None) -> None:
-    say(all_stacks(), descriptor=2)
+def _dump_stacks(_number: int, frame: FrameType | None) -> None:
+    say(all_stacks(frame), descriptor=2)
