@@ -10,8 +10,8 @@ server, die with the parent and are reaped by it::
       |- spare fork server (made the same way, idle until its own socket speaks)
       '- child 0..n
 
-Memory: the collector is off and everything allocated so far is frozen before the first fork, so that neither the
-server nor its children write to pages they share only by looking at objects.
+Memory: everything allocated so far is frozen before the fork and the collector is off in the server, so that no
+process writes to pages it shares only by looking at objects.
 """
 
 from __future__ import annotations
@@ -57,6 +57,9 @@ def start_fork_server(child_main: ChildMain) -> ForkServer:
     parent_pid = os.getpid()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     _flush_standard_streams()
+    # Here and not in the server, so that the pages this writes to stay shared with the parent as well.
+    gc.collect()
+    gc.freeze()
     # Held back until the server ignores them: a Ctrl-C right now must not take the server alone.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED_BY_SERVER)
     pid = os.fork()
@@ -79,8 +82,6 @@ def _serve_and_exit(
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         gc.disable()
-        gc.collect()
-        gc.freeze()
         exit_code = _serve(channel, parent_pid, child_main)
     except BaseException:  # the traceback must not run through the parent's handlers and finalizers
         sys.excepthook(*sys.exc_info())
