@@ -4,6 +4,7 @@
 //! registered by `src/py/cython.rs` at import. Without the `python` feature nothing is built here.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -17,54 +18,48 @@ fn main() {
     }
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| ".".into())).join("..");
     let out = PathBuf::from(env::var("OUT_DIR").unwrap_or_else(|_| ".".into()));
-    let python = env::var("PYO3_PYTHON")
-        .or_else(|_| env::var("PYTHON_SYS_EXECUTABLE"))
-        .unwrap_or_else(|_| "python3".into());
+    let python =
+        env::var("PYO3_PYTHON").or_else(|_| env::var("PYTHON_SYS_EXECUTABLE")).unwrap_or_else(|_| "python3".into());
     println!("cargo:rerun-if-env-changed=PYO3_PYTHON");
     println!("cargo:rerun-if-env-changed=PYTHON_SYS_EXECUTABLE");
 
-    let include = run(
-        &python,
-        &["-c", "import sysconfig; print(sysconfig.get_paths()['include'])"],
-        &root,
-    );
+    let include = run(&python, &["-c", "import sysconfig; print(sysconfig.get_paths()['include'])"], &root);
     let mut build = cc::Build::new();
     build.include(include.trim()).opt_level(3).warnings(false).flag_if_supported("-fno-strict-aliasing");
     for (source, module) in CYTHON_SOURCES {
-        println!("cargo:rerun-if-changed={}", root.join(source).display());
-        let pxd = root.join(source).with_extension("pxd");
-        if pxd.exists() {
-            println!("cargo:rerun-if-changed={}", pxd.display());
-        }
-        let c_file = out.join(format!("{module}.c"));
-        run(
-            &python,
-            &[
-                "-m",
-                "cython",
-                "-3",
-                "--module-name",
-                &format!("pyworker._native_{module}"),
-                "-o",
-                &c_file.display().to_string(),
-                source,
-            ],
-            &root,
-        );
-        build.file(&c_file);
+        build.file(translate(&python, &root.join(source), module, &out));
     }
     build.compile("pyworker_cython");
+}
+
+/// Translates one source to C. It is copied under its module's name first, because Cython finds the
+/// declarations of `module.py` in `module.pxd` beside it and nowhere else.
+fn translate(python: &str, source: &Path, module: &str, out: &Path) -> PathBuf {
+    let package = out.join("cython").join("pyworker");
+    let name = format!("_native_{module}");
+    let copies = [(source.to_path_buf(), "py"), (source.with_extension("pxd"), "pxd")];
+    let prepared =
+        fs::create_dir_all(&package).and_then(|()| fs::write(package.join("__init__.py"), "")).and_then(|()| {
+            copies.iter().try_for_each(|(from, extension)| {
+                println!("cargo:rerun-if-changed={}", from.display());
+                fs::copy(from, package.join(&name).with_extension(extension)).map(drop)
+            })
+        });
+    if let Err(error) = prepared {
+        fail(&format!("cannot prepare {}: {error}", source.display()));
+    }
+    let c_file = package.join(&name).with_extension("c");
+    run(python, &["-m", "cython", "-3", &format!("pyworker/{name}.py")], &out.join("cython"));
+    c_file
 }
 
 /// Runs a command of the build and returns what it printed; the build stops with its message on failure.
 fn run(program: &str, arguments: &[&str], directory: &Path) -> String {
     match Command::new(program).args(arguments).current_dir(directory).output() {
         Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
-        Ok(output) => fail(&format!(
-            "`{program} {}` failed:\n{}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stderr)
-        )),
+        Ok(output) => {
+            fail(&format!("`{program} {}` failed:\n{}", arguments.join(" "), String::from_utf8_lossy(&output.stderr)))
+        }
         Err(error) => fail(&format!("cannot run `{program}`: {error}")),
     }
 }
