@@ -98,6 +98,8 @@ class PoolConfig:
 
     concurrency: int
     max_tasks_per_child: int | None = None
+    #: Resident memory after which a child is replaced. The child itself looks; the native side does not read this.
+    max_memory_per_child_kib: int | None = None
     link_capacity_bytes: int = 1 << 20
 
 

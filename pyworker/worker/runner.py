@@ -82,7 +82,8 @@ class Runner:
             logger.info("%s", note)
         self.app.before_pool()
         solo = SoloPool() if self._is_solo else None
-        server = None if solo else start_fork_server(partial(run_child, self.app))
+        child_main = partial(run_child, self.app, max_memory_kib=config.pool.max_memory_per_child_kib)
+        server = None if solo else start_fork_server(child_main)
         self.engine = Engine(config, solo.command_fd if solo else _command_fd(server))
         self.app.attach(self.engine)
         self.loop = self._make_loop(config)

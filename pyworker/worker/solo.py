@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from pyworker._native import ChildLink
 from pyworker.worker import fork_protocol, process_control
+from pyworker.worker.child import work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +39,7 @@ def without_limits(config: EngineConfig) -> EngineConfig:
     """The configuration with one child that is never replaced and whose tasks have no time limits."""
     return replace(
         config,
-        pool=replace(config.pool, concurrency=1, max_tasks_per_child=None),
+        pool=replace(config.pool, concurrency=1, max_tasks_per_child=None, max_memory_per_child_kib=None),
         tasks=tuple(replace(task, soft_time_limit_s=None, time_limit_s=None) for task in config.tasks),
     )
 
@@ -99,8 +100,7 @@ def _run_child(app: WorkerApp, command: fork_protocol.Spawn) -> None:
         for name, handler in handlers.items():
             signal.signal(getattr(signal, name), signal.SIG_DFL if handler is None else handler)
         process_control.set_parent_death_signal(0)
-        while (job := link.next_job()) is not None:
-            runner.run(job, link)
+        work(runner, link)
         app.child_stopping(os.getpid(), 0)
         # The end of the stand-in is the end of the child as the engine sees it.
         assert stand_in.stdin is not None

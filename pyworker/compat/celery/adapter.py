@@ -102,7 +102,11 @@ class CeleryWorkerApp:
             broker=redis_broker(self.app, self.hostname),
             results=redis_results(self.app),
             tasks=task_configs(specs),
-            pool=PoolConfig(concurrency=int(worker.concurrency), max_tasks_per_child=worker.max_tasks_per_child),
+            pool=PoolConfig(
+                concurrency=int(worker.concurrency),
+                max_tasks_per_child=worker.max_tasks_per_child,
+                max_memory_per_child_kib=worker.max_memory_per_child,
+            ),
             prefetch=PrefetchConfig(
                 multiplier=int(worker.prefetch_multiplier), strict=bool(conf.get("worker_disable_prefetch"))
             ),
