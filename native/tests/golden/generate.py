@@ -2,7 +2,8 @@
 
 Usage: python generate.py REDIS_URL   (an empty, private server; needs celery[redis], msgpack, pyyaml, brotli,
 backports.zstd). ``messages.json`` holds messages as LPUSHed by stock clients with what kombu and Celery read out of
-them; ``compressed.json`` what ``kombu.compression.compress`` made.
+them; ``compressed.json`` what ``kombu.compression.compress`` made; ``results.json`` result metas
+in every encoding.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import Any
 import redis
 from celery import Celery, chain, chord, group
 from celery.utils.time import maybe_iso8601, maybe_make_aware
-from kombu import Connection, compression
+from kombu import Connection, compression, serialization
+from kombu.utils.encoding import ensure_bytes
 from kombu.utils.json import loads
 
 HERE = Path(__file__).parent
@@ -98,6 +100,36 @@ def main(url: str) -> None:
         record("plain-body")
     write("messages.json", cases)
     write("compressed.json", compressed())
+    write("results.json", results(app))
+
+
+def results(app: Celery) -> list[dict[str, str]]:
+    """Result metas in every encoding, with results that look like another state."""
+    values: dict[str, Any] = {
+        "plain": 5,
+        "lookalike": {"status": "SUCCESS", "text": "a\nstatus: SUCCESS\nb"},
+        "other": {"status": "FAILURE"},
+    }
+    variants: list[tuple[str, str, str | None, int]] = [
+        (serializer, serializer, method, 4)
+        for serializer in ("json", "yaml", "msgpack", "pickle")
+        for method in (None, "gzip", "zstd")
+    ] + [(f"pickle-{protocol}", "pickle", None, protocol) for protocol in (2, 3, 5)]
+    entries = []
+    for name, serializer, method, protocol in variants:
+        serialization.pickle_protocol = protocol
+        app.conf.result_compression = method
+        backend = app.backend.__class__(app=app, serializer=serializer, url=app.conf.result_backend)
+        for state in ("SUCCESS", "FAILURE", "STARTED", "RETRY"):
+            for label, value in values.items():
+                meta = backend._get_result_meta(result=value, state=state, traceback=None, request=None)
+                encoded = ensure_bytes(backend.encode({**meta, "task_id": "id"}))
+                entries.append({
+                    "name": f"{name} {method} {state} {label}",
+                    "state": state,
+                    "value": base64.b64encode(encoded).decode(),
+                })
+    return entries
 
 
 def drain(client: redis.Redis) -> list[bytes]:

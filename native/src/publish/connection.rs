@@ -1,0 +1,203 @@
+//! A blocking connection: commands out, answers in.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use crate::broker::redis::handshake::{self, RawSocket};
+use crate::config::RedisAddress;
+use crate::error::{Error, ErrorKind, Result};
+use crate::wire::resp::{Frame, FrameScanner, Limits, decode, write_command};
+
+#[derive(Debug)]
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// Whether a failed exchange may have reached the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum SendError {
+    /// Not one byte left this process: sending again elsewhere is safe.
+    NothingSent(Error),
+    /// Some or all of it may have been received and carried out.
+    MaybeSent(Error),
+}
+
+/// One connection. After any error it must be dropped.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: Stream,
+    input: Vec<u8>,
+    consumed: usize,
+    scanner: FrameScanner,
+    last_used: Instant,
+    /// How long an answer to a ping may take.
+    ping_timeout: Duration,
+    answer_timeout: Option<Duration>,
+}
+
+impl Connection {
+    /// Connects and introduces itself, within the address's connect timeout.
+    pub(super) fn open(address: &RedisAddress) -> Result<Self> {
+        let (raw, _) = handshake::open(address)?;
+        let answer_timeout = address.socket_timeout_s.filter(|limit_s| *limit_s > 0.0).map(duration);
+        let connection = Self {
+            stream: match raw {
+                RawSocket::Tcp(stream) => Stream::Tcp(stream),
+                RawSocket::Unix(stream) => Stream::Unix(stream),
+            },
+            input: Vec::new(),
+            consumed: 0,
+            scanner: FrameScanner::new(Limits::default()),
+            last_used: Instant::now(),
+            ping_timeout: duration(address.connect_timeout_s),
+            answer_timeout,
+        };
+        connection.stream.set_blocking()?;
+        connection.stream.set_timeout(answer_timeout)?;
+        Ok(connection)
+    }
+
+    /// The descriptor, for a child process that has to get rid of it.
+    pub(super) fn descriptor(&self) -> RawFd {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.as_raw_fd(),
+            Stream::Unix(stream) => stream.as_raw_fd(),
+        }
+    }
+
+    /// Whether the connection can be used again after a pause: the server has neither closed it nor said
+    /// anything unasked, and after a long silence it still answers.
+    pub(super) fn is_alive(&mut self, health_check_interval: Duration) -> bool {
+        if !self.input.is_empty() || !self.is_silent() {
+            return false;
+        }
+        if health_check_interval.is_zero() || self.last_used.elapsed() < health_check_interval {
+            return true;
+        }
+        self.ping().is_ok()
+    }
+
+    #[expect(unsafe_code, reason = "the standard library cannot peek without blocking on both kinds of socket")]
+    fn is_silent(&self) -> bool {
+        let mut byte = 0u8;
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        // SAFETY: the descriptor is open while `self` lives; the pointer and size describe `byte`.
+        let size = unsafe { libc::recv(self.descriptor(), (&raw mut byte).cast(), 1, flags) };
+        size < 0 && io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock
+    }
+
+    fn ping(&mut self) -> Result<()> {
+        let mut command = Vec::new();
+        write_command(&mut command, &[b"PING"]);
+        self.stream.set_timeout(Some(self.ping_timeout))?;
+        self.send(&command).map_err(SendError::into_error)?;
+        self.receive()?;
+        self.stream.set_timeout(self.answer_timeout)?;
+        Ok(())
+    }
+
+    /// Writes everything.
+    pub(super) fn send(&mut self, bytes: &[u8]) -> std::result::Result<(), SendError> {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.stream.writer().write(&bytes[written..]) {
+                Ok(0) => {
+                    let error = Error::new(ErrorKind::Connection, "redis: the connection takes no more");
+                    return Err(SendError::after(written, error));
+                }
+                Ok(size) => written += size,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(SendError::after(written, Error::from(error).context("redis"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the next answer.
+    pub(super) fn receive(&mut self) -> Result<Frame> {
+        loop {
+            if let Some(size) = self.scanner.advance(&self.input[self.consumed..])? {
+                let frame = decode(&self.input[self.consumed..self.consumed + size], &Limits::default())?;
+                self.consumed += size;
+                if self.consumed == self.input.len() {
+                    self.input.clear();
+                    self.consumed = 0;
+                    self.last_used = Instant::now();
+                }
+                match frame {
+                    // Out of band, for nobody here.
+                    None | Some((Frame::Push(_), _)) => continue,
+                    Some((frame, _)) => return Ok(frame),
+                }
+            }
+            let mut piece = [0; 16 << 10];
+            match self.stream.reader().read(&mut piece) {
+                Ok(0) => return Err(Error::new(ErrorKind::Connection, "redis closed the connection")),
+                Ok(size) => self.input.extend_from_slice(&piece[..size]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                    return Err(Error::new(ErrorKind::Timeout, "redis: no answer within the socket timeout"));
+                }
+                Err(error) => return Err(Error::from(error).context("redis")),
+            }
+        }
+    }
+}
+
+impl SendError {
+    fn after(written: usize, error: Error) -> Self {
+        if written == 0 { Self::NothingSent(error) } else { Self::MaybeSent(error) }
+    }
+
+    /// What happened, whatever it means.
+    pub(super) fn into_error(self) -> Error {
+        match self {
+            Self::NothingSent(error) | Self::MaybeSent(error) => error,
+        }
+    }
+}
+
+impl Stream {
+    fn reader(&mut self) -> &mut dyn Read {
+        match self {
+            Stream::Tcp(stream) => stream,
+            Stream::Unix(stream) => stream,
+        }
+    }
+
+    fn writer(&mut self) -> &mut dyn Write {
+        match self {
+            Stream::Tcp(stream) => stream,
+            Stream::Unix(stream) => stream,
+        }
+    }
+
+    fn set_blocking(&self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.set_nonblocking(false),
+            Stream::Unix(stream) => stream.set_nonblocking(false),
+        }
+    }
+
+    fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => {
+                stream.set_read_timeout(timeout)?;
+                stream.set_write_timeout(timeout)
+            }
+            Stream::Unix(stream) => {
+                stream.set_read_timeout(timeout)?;
+                stream.set_write_timeout(timeout)
+            }
+        }
+    }
+}
+
+/// Seconds as a timeout that a socket accepts.
+fn duration(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds.clamp(0.001, 86_400.0))
+}
