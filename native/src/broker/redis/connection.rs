@@ -159,8 +159,13 @@ impl<R> RedisConnection<R> {
 
     /// Queues exactly one command, which `encode` appends; `drive` writes it. Call only while open.
     pub(crate) fn send(&mut self, request: R, now_ns: MonotonicNs, encode: impl FnOnce(&mut Vec<u8>)) {
+        self.send_request(request, now_ns, |_, out| encode(out));
+    }
+
+    /// As `send`, for owners whose requests say themselves how they are written.
+    pub(crate) fn send_request(&mut self, request: R, now_ns: MonotonicNs, encode: impl FnOnce(&R, &mut Vec<u8>)) {
         debug_assert!(self.is_open(), "a command was sent on a closed connection");
-        encode(&mut self.output.bytes);
+        encode(&request, &mut self.output.bytes);
         self.expected.push_back(Expected { request: Some(request), sent_ns: now_ns });
     }
 

@@ -2,7 +2,7 @@
 //! everything that must be said before the first command.
 
 use std::io::{Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ pub(crate) struct ServerInfo {
     pub(crate) resp3: bool,
     /// The server's name for this connection.
     pub(crate) client_id: Option<i64>,
+    /// Our end of a TCP connection.
+    pub(crate) local_address: Option<SocketAddr>,
 }
 
 /// A connected socket, blocking.
@@ -79,7 +81,10 @@ pub(crate) fn open(address: &RedisAddress) -> Result<(RawSocket, ServerInfo)> {
     let deadline = Instant::now() + Duration::from_secs_f64(address.connect_timeout_s.clamp(0.001, 86_400.0));
     let socket = connect(address, deadline)?;
     let mut conversation = Conversation { socket, deadline };
-    let info = conversation.introduce(address)?;
+    let mut info = conversation.introduce(address)?;
+    if let RawSocket::Tcp(stream) = &conversation.socket {
+        info.local_address = stream.local_addr().ok();
+    }
     conversation.socket.set_nonblocking()?;
     Ok((conversation.socket, info))
 }
@@ -172,7 +177,7 @@ impl Conversation {
         let version = answer.get(b"version").and_then(Frame::as_str).map(parse_version).unwrap_or_default();
         let client_id = answer.get(b"id").and_then(Frame::as_integer);
         let resp3 = answer.get(b"proto").and_then(Frame::as_integer) == Some(3);
-        Ok(Some(ServerInfo { version, resp3, client_id }))
+        Ok(Some(ServerInfo { version, resp3, client_id, local_address: None }))
     }
 
     fn introduce_resp2(&mut self, address: &RedisAddress) -> Result<ServerInfo> {
@@ -195,7 +200,7 @@ impl Conversation {
             .map(parse_version)
             .unwrap_or_default();
         let client_id = self.ask(&[b"CLIENT", b"ID"])?.as_integer();
-        Ok(ServerInfo { version, resp3: false, client_id })
+        Ok(ServerInfo { version, resp3: false, client_id, local_address: None })
     }
 
     fn expect_ok(&mut self, arguments: &[&[u8]], name: &str) -> Result<()> {

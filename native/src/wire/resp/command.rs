@@ -27,6 +27,14 @@ impl<'a> CommandWriter<'a> {
         self
     }
 
+    /// Each item as an argument.
+    pub fn args(&mut self, items: impl IntoIterator<Item = impl AsRef<[u8]>>) -> &mut Self {
+        for item in items {
+            self.arg(item);
+        }
+        self
+    }
+
     /// An argument that consists of a text and a number behind it.
     pub fn arg_numbered(&mut self, text: &[u8], number: u64) -> &mut Self {
         let mut digits = [0; 20];
