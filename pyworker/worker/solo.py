@@ -12,6 +12,7 @@ as in Celery; a task cannot be cancelled, a cold shutdown waits for it.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyworker.worker.config import EngineConfig
-    from pyworker.worker.protocol import WorkerApp
+    from pyworker.worker.protocol import TaskRunner, WorkerApp
+
+logger = logging.getLogger("celery.worker")
 
 _STAND_IN = ("/bin/sh", "-c", "trap '' TERM INT HUP QUIT USR1; read _")
 #: What a child's initialisation may change and this process needs back.
@@ -92,16 +95,26 @@ class SoloPool:
 
 def _run_child(app: WorkerApp, command: fork_protocol.Spawn) -> None:
     """The child's life, in this process."""
+    # Leaving the block closes the stand-in's input and waits for its end: the child's end as the engine sees it.
     with subprocess.Popen(_STAND_IN, stdin=subprocess.PIPE) as stand_in:
         os.write(command.link_fd, fork_protocol.announcement(stand_in.pid))
         link = ChildLink(command.memory_fd, command.link_fd)
-        handlers = {name: signal.getsignal(getattr(signal, name)) for name in _KEPT_SIGNALS}
-        runner = app.child_started(link, command.index)
+        try:
+            runner = _start(app, link, command.index)
+            work(runner, link)
+        except BaseException as error:
+            # What would end a child's process: a task that calls sys.exit(), an initialisation that fails. The
+            # engine finds the job unfinished, reports it as lost and asks for a successor.
+            logger.error("Pool process %d error: %r", os.getpid(), error, exc_info=True)
+        app.child_stopping(os.getpid(), 0)
+
+
+def _start(app: WorkerApp, link: ChildLink, index: int) -> TaskRunner:
+    """Initialise this process as a child, but keep what belongs to the parent it also is."""
+    handlers = {name: signal.getsignal(getattr(signal, name)) for name in _KEPT_SIGNALS}
+    try:
+        return app.child_started(link, index)
+    finally:
         for name, handler in handlers.items():
             signal.signal(getattr(signal, name), signal.SIG_DFL if handler is None else handler)
         process_control.set_parent_death_signal(0)
-        work(runner, link)
-        app.child_stopping(os.getpid(), 0)
-        # The end of the stand-in is the end of the child as the engine sees it.
-        assert stand_in.stdin is not None
-        stand_in.stdin.close()
