@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from pyworker.compat import NotAnApplication, adapt, default_application
+from pyworker.compat import NotAnApplication, adapt, default_application, is_application
 from pyworker.worker.app_loading import find_app
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ class CliContext:
     def load(self, given: Any, ctx: click.Context) -> None:
         """Load the application that ``-A`` names, an object when called from Python; usage error if that fails."""
         self._app = _find(given, ctx) if isinstance(given, str) else given
+        if not is_application(self._app):
+            _fail(ctx, f"{self._app!r} is not a Celery application")
 
     @property
     def named_app(self) -> Any:
@@ -46,10 +48,7 @@ class CliContext:
 
     def worker_app(self, ctx: click.Context) -> WorkerApp:
         """The application as the worker sees it."""
-        try:
-            return adapt(self.app(ctx))
-        except NotAnApplication as error:
-            ctx.fail(_UNABLE + str(error))
+        return adapt(self.app(ctx))
 
     def echo_error(self, text: str) -> None:
         """Say what went wrong."""

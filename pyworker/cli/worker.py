@@ -52,8 +52,9 @@ class WorkerCommand(GroupedCommand):
             name = error.option_name
             if name not in ("-A", "--app"):
                 raise
-            advice = f"{name} is a global option: pyworker {name} celeryapp worker <...>"
-            raise click.NoSuchOption(name, f"{error.message} {advice}", ctx=ctx) from None
+            advice = f"No such option: {name}. It is a global option: pyworker {name} celeryapp worker <...>"
+            # Not a NoSuchOption: celery.bin replaces how that one is shown, for its own context object.
+            raise click.UsageError(advice, ctx=ctx) from None
 
 
 def _group(heading: str) -> Callable[..., Callable[[Function], Function]]:

@@ -1,0 +1,3 @@
+"""Fails when imported."""
+
+number = 1 / 0

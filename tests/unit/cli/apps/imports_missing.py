@@ -1,0 +1,3 @@
+"""Imports what does not exist."""
+
+import no_such_module_anywhere  # noqa: F401 - the point of it
