@@ -38,7 +38,7 @@ bench: setup ## Measure everything and write docs/benchmarks.md (about half an h
 	@$(BIN)/python -m bench.run $(BENCH_ARGS)
 
 bench-micro: setup ## Micro-benchmarks: frames, codecs, ETA heap, ledger, pool link
-	@$(BIN)/pytest -o addopts= -o python_files='bench_*.py' bench/micro --benchmark-disable-gc $(BENCH_ARGS)
+	@$(BIN)/python -m pytest -o addopts=--import-mode=importlib -o python_files="bench_*.py" -o python_functions="bench_*" bench/micro --benchmark-disable-gc $(BENCH_ARGS)
 
 wheel: setup ## Build a stripped wheel into dist/ and check it in an empty environment
 	@scripts/build_wheel
