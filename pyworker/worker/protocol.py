@@ -94,6 +94,9 @@ class WorkerOptions:
 class TaskRunner(Protocol):
     """Runs jobs inside a child. Made by :meth:`WorkerApp.child_started` after the fork."""
 
+    #: Raised in a task whose soft time limit is over.
+    soft_time_limit_error: type[BaseException]
+
     def run(self, job: Job, link: ChildLink) -> None:
         """Run one claimed job and report it through ``link.finish``; never raises but to end the child."""
 

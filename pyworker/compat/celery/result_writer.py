@@ -1,0 +1,129 @@
+"""Turns result writes of Celery's own Redis backend in a child into writes of the engine.
+
+Replaced on the backend instance of the child's main thread: the lowest write of ``_store_result`` and the read
+before it, which exists to never overwrite a SUCCESS (the engine sees to that). Meta, encoding, compression and
+chord code stay Celery's. Everything that reads results first waits until this child's own writes are stored.
+
+Other threads of a task have other backend instances unless ``result_backend_thread_safe`` is set, and processes
+that a task forks are not the engine's: both write through Celery's client.
+"""
+
+from __future__ import annotations
+
+import os
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+from weakref import WeakMethod
+
+from celery import states
+from celery.exceptions import BackendStoreError
+
+from pyworker._native import NativeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyworker._native import ChildLink
+
+#: What reads results, or writes what must come after them.
+_READERS = (
+    "get",
+    "mget",
+    "delete",
+    "incr",
+    "expire",
+    "add_to_chord",
+    "on_chord_part_return",
+    "_save_group",
+)
+
+
+class ResultWriter:
+    """Writes the results of one child.
+
+    Attributes:
+        sequence: the running job's sequence.
+        task_id: the running job's task id; writes for other tasks are not part of the job.
+    """
+
+    __slots__ = ("__weakref__", "_backend", "_is_active", "_is_storing", "_link", "_thread", "sequence", "task_id")
+
+    def __init__(self, backend: Any, link: ChildLink) -> None:
+        self.sequence = 0
+        self.task_id = ""
+        self._backend = backend
+        self._link = link
+        self._thread = get_ident()
+        self._is_active = True
+        self._is_storing = False
+
+    def install(self) -> None:
+        """Replace the backend instance's methods."""
+        backend = self._backend
+        backend._store_result = self._storing(backend._store_result)
+        backend._get_task_meta_for = self._unread_while_storing(backend._get_task_meta_for)
+        backend._set_with_state = self._written_natively(backend._set_with_state)
+        for name in _READERS:
+            setattr(backend, name, self._after_flush(getattr(backend, name)))
+        deactivate = WeakMethod(self.deactivate)
+        os.register_at_fork(after_in_child=lambda: _call(deactivate()))
+
+    def deactivate(self) -> None:
+        """Leave everything to Celery from now on."""
+        self._is_active = False
+
+    def is_ours(self) -> bool:
+        """Whether the caller is the child's main thread, the only user of the link."""
+        return self._is_active and get_ident() == self._thread
+
+    def _storing(self, store: Callable[..., Any]) -> Callable[..., Any]:
+        def _store_result(*args: Any, **kwargs: Any) -> Any:
+            if not self.is_ours():
+                return store(*args, **kwargs)
+            self._is_storing = True
+            try:
+                return store(*args, **kwargs)
+            finally:
+                self._is_storing = False
+
+        return _store_result
+
+    def _unread_while_storing(self, read: Callable[..., Any]) -> Callable[..., Any]:
+        def _get_task_meta_for(task_id: str) -> Any:
+            if self._is_storing and self.is_ours():
+                return {"status": states.PENDING, "result": None}
+            return read(task_id)
+
+        return _get_task_meta_for
+
+    def _written_natively(self, write: Callable[..., Any]) -> Callable[..., Any]:
+        def _set_with_state(key: bytes, value: Any, state: str) -> Any:
+            if not (self._is_storing and self.is_ours()):
+                return write(key, value, state)
+            if isinstance(value, str):
+                if len(value) > self._backend._MAX_STR_VALUE_SIZE:
+                    raise BackendStoreError("value too large for Redis backend")
+                value = value.encode()
+            is_running = key == self._backend.get_key_for_task(self.task_id) if self.task_id else False
+            try:
+                self._link.store(self.sequence if is_running else 0, key, value, state == states.SUCCESS)
+            except NativeError as error:
+                raise BackendStoreError(str(error)) from error
+
+        return _set_with_state
+
+    def _after_flush(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def flushed(*args: Any, **kwargs: Any) -> Any:
+            if self.is_ours():
+                try:
+                    self._link.flush()
+                except NativeError as error:
+                    raise BackendStoreError(str(error)) from error
+            return method(*args, **kwargs)
+
+        return flushed
+
+
+def _call(function: Callable[[], None] | None) -> None:
+    if function is not None:
+        function()
