@@ -53,8 +53,9 @@ def worker_arguments(app: Any, options: WorkerOptions) -> dict[str, Any]:
         "beat": False,
         "schedule_filename": conf.beat_schedule_filename,
         "scheduler": None,
-        # Without Celery's event loop: its boot steps would make one.
-        "use_eventloop": False,
+        "umask": None,
+        "executable": None,
+        **({"pool_start_method": None} if "worker_pool_start_method" in conf else {}),
     }
 
 

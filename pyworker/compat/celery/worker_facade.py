@@ -59,6 +59,10 @@ class WorkerFacade:
     blueprint: Any
     steps: list[Any]
 
+    def should_use_eventloop(self) -> bool:
+        """Refuse Celery's event loop: boot steps would make one, and nothing would run it."""
+        return False
+
     def make_pool(self) -> EnginePool:
         """Make the view of the pool; called by the blueprint."""
         pool_class = self.pool_cls

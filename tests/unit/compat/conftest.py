@@ -11,7 +11,6 @@ from celery import Celery, _state, signals
 from celery.backends.cache import _DUMMY_CLIENT_CACHE
 from celery.worker import state
 from kombu.serialization import prepare_accept_content
-from support.notices import RecordingEngine
 
 from pyworker.compat.celery.control import PanelControl
 from pyworker.compat.celery.deliveries import Deliveries
@@ -20,6 +19,7 @@ from pyworker.compat.celery.request_facade import Requests
 from pyworker.compat.celery.revocations import unwatch_revoked, watch_revoked
 from pyworker.compat.celery.worker_facade import make_worker
 from pyworker.worker.protocol import WorkerOptions
+from support.notices import RecordingEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

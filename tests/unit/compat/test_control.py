@@ -9,6 +9,7 @@ import pytest
 from celery.exceptions import WorkerShutdown
 from celery.worker import state
 from celery.worker.control import Panel, control_command
+
 from support.notices import job
 
 pytestmark = pytest.mark.filterwarnings("ignore::celery.platforms.SecurityWarning")

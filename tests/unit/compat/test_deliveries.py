@@ -11,9 +11,9 @@ import pytest
 from celery.exceptions import Reject, TaskRevokedError, TimeLimitExceeded, WorkerLostError
 from celery.worker import state
 from kombu.serialization import dumps, loads
-from support.notices import Shown, job
 
 from pyworker.worker.protocol import Verdict
+from support.notices import Shown, job
 
 pytestmark = pytest.mark.filterwarnings("ignore::celery.platforms.SecurityWarning")
 NAME = "unit.work"
@@ -280,7 +280,8 @@ def test_rejecting_late_task_settles_as_it_asked(
 
 
 def test_message_delivered_too_often_fails_and_is_rejected(app: Any, work: Any, make_node: Any) -> None:
-    assert make_node().deliveries.resolve(job("too_many_deliveries", NAME, "t1", text="20 deliveries")) is Verdict.REJECT
+    notice = job("too_many_deliveries", NAME, "t1", text="20 deliveries")
+    assert make_node().deliveries.resolve(notice) is Verdict.REJECT
     assert result_of(app, "t1")[0] == "FAILURE"
 
 

@@ -6,9 +6,9 @@ import pickle
 
 from celery.utils.collections import LimitedSet
 from celery.worker import request, state
-from support.notices import RecordingEngine
 
 from pyworker.compat.celery.revocations import unwatch_revoked, watch_revoked
+from support.notices import RecordingEngine
 
 
 def test_ids_revoked_before_the_engine_existed_reach_it() -> None:
