@@ -1,0 +1,1 @@
+//! Full servers, wrong passwords, forgotten scripts, huge and unreadable messages.
