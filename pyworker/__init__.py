@@ -1,0 +1,31 @@
+"""A worker runtime for Celery task definitions with a native core, and the task API to go with it."""
+
+from __future__ import annotations
+
+from pyworker import signals, states
+from pyworker._native import __version__
+from pyworker.app import Celery, shared_task
+from pyworker.canvas import Signature, chain, chord, group, maybe_signature, signature, subtask
+from pyworker.current import get_current_task
+from pyworker.result import AsyncResult, GroupResult, ResultSet
+from pyworker.task import Task
+
+__all__ = [
+    "AsyncResult",
+    "Celery",
+    "GroupResult",
+    "ResultSet",
+    "Signature",
+    "Task",
+    "__version__",
+    "chain",
+    "chord",
+    "get_current_task",
+    "group",
+    "maybe_signature",
+    "shared_task",
+    "signals",
+    "signature",
+    "states",
+    "subtask",
+]

@@ -1,0 +1,13 @@
+"""Composing tasks: signatures, chains, groups and chords."""
+
+from __future__ import annotations
+
+from pyworker.canvas.chain import chain
+from pyworker.canvas.chord import chord
+from pyworker.canvas.group import group
+from pyworker.canvas.signature import Signature, maybe_signature, signature
+
+__all__ = ["Signature", "chain", "chord", "group", "maybe_signature", "signature", "subtask"]
+
+#: The name of Celery 3.
+subtask = signature

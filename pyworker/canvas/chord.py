@@ -1,0 +1,179 @@
+"""A group with a task that gets all its results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pyworker.canvas.group import group, tasks_of
+from pyworker.canvas.signature import Signature, as_list, maybe_signature
+from pyworker.identifiers import uuid
+
+if TYPE_CHECKING:
+    from pyworker.app import Celery
+
+
+@Signature.register_type("chord")
+class chord(Signature):  # noqa: N801 - Celery's name
+    """A group, the header, with a task, the body, that is sent with the list of its results.
+
+    Args:
+        header: signatures, or a group.
+        body: a signature; may be given when the chord is called.
+        options: options of the chord.
+    """
+
+    def __init__(self, header: Any, body: Any = None, app: Celery | None = None, **options: Any) -> None:
+        parts = {"header": _header(header, app), "body": maybe_signature(body, app=app), "kwargs": {}}
+        super().__init__("celery.chord", (), parts, options, subtask_type="chord", app=app)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], app: Celery | None = None) -> Signature:
+        """Bring back a serialized chord."""
+        parts = data["kwargs"]
+        made = cls(parts.get("header") or [], parts.get("body"), app=app, **data["options"])
+        made["args"] = tuple(data.get("args") or ())
+        made["immutable"] = bool(data.get("immutable"))
+        made["kwargs"]["kwargs"] = dict(parts.get("kwargs") or {})
+        return made
+
+    @property
+    def tasks(self) -> Any:
+        """The header: a list of tasks, a group once frozen."""
+        return self["kwargs"]["header"]
+
+    @property
+    def body(self) -> Any:
+        """The body."""
+        return self["kwargs"]["body"]
+
+    @property
+    def app(self) -> Celery:
+        """The app that the calls will be made in."""
+        if self._app is None:
+            for task in (*_tasks(self.tasks), self.body):
+                if task is not None:
+                    return maybe_signature(task).app  # type: ignore[no-any-return]
+        return super().app
+
+    def with_body(self, body: Any) -> chord:
+        """Return a copy with another body."""
+        copy: chord = self.clone()
+        copy["kwargs"]["body"] = body
+        return copy
+
+    def clone(self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        """Return a copy, header and body copied too; arguments are the header's."""
+        own_args, _, merged = self._merged(args, None, options)
+        copy = type(self)(
+            [maybe_signature(task).clone() for task in _tasks(self.tasks)],
+            maybe_signature(self.body, clone=True), app=self._app, **merged,
+        )  # fmt: skip
+        copy["args"], copy["immutable"] = tuple(own_args), self.immutable
+        copy["kwargs"]["kwargs"] = {**self["kwargs"]["kwargs"], **(kwargs or {})}
+        return copy
+
+    def __call__(self, body: Any = None, **options: Any) -> Any:
+        """Send the header."""
+        return self.apply_async((), {"body": body} if body is not None else {}, **options)
+
+    def apply_async(self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None,
+                    route_name: str | None = None, **options: Any) -> Any:
+        """Send the header; the body travels with it. Returns the body's result."""
+        given = dict(kwargs or {})
+        body = maybe_signature(given.pop("body", None) or self.body, clone=True)
+        header_kwargs = {**self["kwargs"]["kwargs"], **given}
+        merged = {**self.options, **{key: value for key, value in options.items() if value is not None}}
+        take = merged.pop
+        for callback in as_list(take("link", None)):
+            body.link(callback)
+        for errback in as_list(take("link_error", None)):
+            body.link_error(errback)
+        delay = {key: take(key) for key in ("countdown", "eta") if key in merged}
+        task_id = take("task_id", None)
+        body_options = {key: value for key, value in merged.items() if key != "parent_id"}
+        body.options.update(body_options)
+        for key in ("chain", "chord", "group_id", "group_index"):
+            merged.pop(key, None)
+        return self._run(body, (*(args or ()), *self.args), header_kwargs, {**merged, **delay}, task_id)
+
+    def _run(self, body: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any],
+             body_id: str | None) -> Any:
+        app = self.app
+        header = group([maybe_signature(task).clone() for task in _tasks(self.tasks)], app=app)
+        group_id = getattr(self.tasks, "id", None) or self.options.get("header_id") or uuid()
+        root_id = body.options.get("root_id")
+        result = body.freeze(body_id or body.options.get("task_id"), group_id=group_id, root_id=root_id)
+        options.pop("header_id", None)
+        if not header.tasks:
+            body.delay([])
+            result.parent = app.GroupResult(group_id, [])
+            return result
+        options["root_id"] = root_id
+        _first_of(result).parent = header.apply_async(args, kwargs or None, task_id=group_id, chord=body, **options)
+        return result
+
+    def freeze(self, _id: str | None = None, group_id: str | None = None, chord: Any = None,
+               root_id: str | None = None, parent_id: str | None = None, group_index: int | None = None) -> Any:
+        """Give header and body their ids; returns the body's result."""
+        header = self.tasks if isinstance(self.tasks, group) else group(_tasks(self.tasks), app=self._app)
+        header_result = header.freeze(parent_id=parent_id, root_id=root_id)
+        self["kwargs"]["header"] = header
+        self.options["task_id"] = header.id
+        if self.body is None:
+            return None
+        result = self.body.freeze(_id, root_id=root_id, chord=chord, group_id=group_id, group_index=group_index)
+        self.options.pop("task_id", None)
+        _first_of(result).parent = header_result
+        return result
+
+    def link(self, callback: Any) -> Any:
+        """Send another task with the body's result."""
+        return self.body.link(callback)
+
+    def link_error(self, errback: Any) -> Any:
+        """Send another task when the body, or the header, fails."""
+        errback = maybe_signature(errback)
+        if self.app.conf.task_allow_error_cb_on_chord_header:
+            for task in _tasks(self.tasks):
+                task.link_error(errback.clone(immutable=True))
+        return self.body.link_error(errback)
+
+    def stamp(self, **headers: Any) -> chord:
+        """Add headers to the header's tasks and the body."""
+        for task in (*_tasks(self.tasks), self.body):
+            task.stamp(**headers)
+        return self
+
+    def set_immutable(self, immutable: bool) -> None:
+        """Say for the header's tasks whether later arguments are ignored."""
+        for task in _tasks(self.tasks):
+            task.set_immutable(immutable)
+
+    def part_count(self) -> int:
+        """In another chord's header only the body counts."""
+        return self.body.part_count()  # type: ignore[no-any-return]
+
+    def __repr__(self) -> str:
+        if self.body is None:
+            return f"<chord without body: {self.tasks!r}>"
+        return "%" + self.body.reprcall(self.tasks)
+
+
+def _header(header: Any, app: Celery | None) -> list[Any]:
+    if isinstance(header, Mapping):
+        header = maybe_signature(header, app=app)
+    if isinstance(header, Signature):
+        return list(header.tasks) if header.subtask_type in ("group", "chain") else [header]  # type: ignore[attr-defined]
+    return tasks_of((header,), app)
+
+
+def _tasks(header: Any) -> list[Any]:
+    return list(header.tasks) if isinstance(header, group) else list(header)
+
+
+def _first_of(result: Any) -> Any:
+    """The result at the beginning of a line of parents."""
+    while result.parent is not None:
+        result = result.parent
+    return result

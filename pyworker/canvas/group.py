@@ -1,0 +1,218 @@
+"""Tasks that run side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from pyworker.canvas.signature import Signature, maybe_signature
+from pyworker.current import get_current_worker_task
+from pyworker.identifiers import uuid
+from pyworker.publish.publisher import PLAIN_OPTIONS, Call
+
+if TYPE_CHECKING:
+    from pyworker.app import Celery
+
+
+def tasks_of(given: tuple[Any, ...], app: Celery | None = None) -> list[Any]:
+    """Return the signatures of ``f(a, b)``, ``f([a, b])`` and ``f(a for a in ...)``."""
+    items: Iterable[Any] = given
+    if len(given) == 1:
+        only = given[0]
+        if isinstance(only, group):
+            items = only.tasks
+        elif not isinstance(only, Mapping):
+            items = only
+    return [maybe_signature(item, app=app) for item in items]
+
+
+@Signature.register_type("group")
+class group(Signature):  # noqa: N801 - Celery's name
+    """Tasks that run side by side; their results come as a list.
+
+    Args:
+        tasks: signatures, or one iterable of them.
+        options: options of every task.
+    """
+
+    def __init__(self, *tasks: Any, app: Celery | None = None, **options: Any) -> None:
+        super().__init__(
+            "celery.group", (), {"tasks": tasks_of(tasks, app)}, options, subtask_type="group", app=app
+        )
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], app: Celery | None = None) -> Signature:
+        """Bring back a serialized group."""
+        return cls(data["kwargs"]["tasks"], app=app, **data["options"])
+
+    @property
+    def tasks(self) -> list[Any]:
+        """The tasks."""
+        return self["kwargs"]["tasks"]  # type: ignore[no-any-return]
+
+    @tasks.setter
+    def tasks(self, value: list[Any]) -> None:
+        self["kwargs"]["tasks"] = value
+
+    @property
+    def app(self) -> Celery:
+        """The app that the calls will be made in."""
+        if self._app is None and self.tasks:
+            return self.tasks[0].app  # type: ignore[no-any-return]
+        return super().app
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """Send the tasks; arguments come before each one's own."""
+        return self.apply_async(args, **options)
+
+    def apply_async(self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None,
+                    route_name: str | None = None, *, add_to_parent: bool = True, **options: Any) -> Any:
+        """Send the tasks in one batch; returns a :class:`GroupResult`.
+
+        Raises:
+            TypeError: a ``link`` is given; that is what chords are for.
+        """
+        if options.get("link") is not None or options.get("link_error") is not None:
+            raise TypeError("Cannot add link to group: use a chord, or link the individual tasks")
+        app = self.app
+        merged = {**self.options, **{key: value for key, value in options.items() if value is not None}}
+        group_id = merged.pop("task_id", None) or uuid()
+        merged.pop("group_id", None)
+        if not self.tasks:
+            return app.GroupResult(group_id, [])
+        if route_name:
+            merged["route_name"] = route_name
+        results = self._send(tuple(args or ()), kwargs, group_id, merged)
+        result = app.GroupResult(group_id, results)
+        if len(results) == 1 and isinstance(results[0], app.GroupResult):
+            result = results[0]
+        parent = get_current_worker_task() if add_to_parent else None
+        if parent is not None:
+            parent.add_trail(result)
+        return result
+
+    def _send(self, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, group_id: str,
+              options: dict[str, Any]) -> list[Any]:
+        """Send each task: plain ones together, whatever is more by its own means."""
+        app = self.app
+        chord = options.pop("chord", None)
+        root_id = options.get("root_id")
+        calls: list[Call] = []
+        results: list[Any] = []
+        members = list(self._members())
+        if chord is not None:
+            app.backend.set_chord_size(group_id, sum(member.part_count() for member in members))
+        for index, member in enumerate(members):
+            member_options = {"chord": chord, **options} if chord is not None else options
+            plain = None if args or kwargs else self._plain_call(member, group_id, index, member_options)
+            if plain is not None:
+                calls.append(plain)
+                results.append(app.AsyncResult(plain.task_id))
+                continue
+            copy = member.clone()
+            results.append(copy.freeze(group_id=group_id, root_id=root_id, group_index=index))
+            copy.apply_async(args, kwargs, add_to_parent=False, **member_options)
+        if calls:
+            app.publish_many(calls)
+        return results
+
+    @staticmethod
+    def _plain_call(member: Signature, group_id: str, index: int, options: dict[str, Any]) -> Call | None:
+        """The call of a member that needs no more than its arguments; None if it needs more."""
+        own = member.options
+        task = member._type
+        if task is None or member.subtask_type or not task.publishes_plainly:
+            return None
+        if own.keys() - {"task_id", "reply_to"} or options.keys() - PLAIN_OPTIONS:
+            return None
+        task.check_arguments(member.args, member.kwargs)
+        call_options = {"group_id": group_id, "group_index": index, **task.lineage(), **options}
+        return Call(task.name, task, own.get("task_id") or uuid(), member.args, member.kwargs, call_options)
+
+    def _members(self) -> Iterator[Signature]:
+        """The tasks, those of nested groups included."""
+        for task in self.tasks:
+            member = maybe_signature(task, app=self._app)
+            if isinstance(member, group):
+                yield from member._members()
+            elif member.subtask_type != "chain" or member.kwargs["tasks"]:
+                yield member
+
+    def freeze(self, _id: str | None = None, group_id: str | None = None, chord: Any = None,
+               root_id: str | None = None, parent_id: str | None = None, group_index: int | None = None) -> Any:
+        """Give every task its id; returns the group's result."""
+        options = self.options
+        own_id = options.setdefault("task_id", _id or uuid())
+        if group_id:
+            options["group_id"] = group_id
+        if chord:
+            options["chord"] = chord
+        if group_index is not None:
+            options["group_index"] = group_index
+        options.setdefault("root_id", root_id)
+        options.setdefault("parent_id", parent_id)
+        self.tasks = [member.clone() for member in self._members()]
+        results = [
+            member.freeze(group_id=group_id or own_id, chord=chord, root_id=root_id, parent_id=parent_id,
+                          group_index=index)
+            for index, member in enumerate(self.tasks)
+        ]  # fmt: skip
+        return self.app.GroupResult(own_id, results)
+
+    def clone(self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        """Return a copy, its tasks copied too; arguments go to each of them."""
+        copy = type(self)(
+            [maybe_signature(task).clone(args, kwargs) for task in self.tasks],
+            app=self._app,
+            **self._merged((), None, options)[2],
+        )
+        copy["immutable"] = self.immutable
+        return copy
+
+    def set_immutable(self, immutable: bool) -> None:
+        """Say for each task whether later arguments are ignored."""
+        for task in self.tasks:
+            task.set_immutable(immutable)
+
+    def link(self, callback: Any) -> Any:
+        """Link a callback to the first task, which cannot know the others' results."""
+        return self.tasks[0].link(callback.clone().set(immutable=True))
+
+    def link_error(self, errback: Any) -> Any:
+        """Link an error callback to every task."""
+        errback = maybe_signature(errback)
+        return tuple(task.link_error(errback.clone()) for task in self.tasks)
+
+    def stamp(self, **headers: Any) -> group:
+        """Add headers to every task."""
+        for task in self.tasks:
+            task.stamp(**headers)
+        return self
+
+    def skew(self, start: float = 1.0, stop: float | None = None, step: float = 1.0) -> group:
+        """Give the tasks countdowns of ``start``, ``start + step`` and so on, at most ``stop``."""
+        for position, task in zip(count(), self.tasks, strict=False):
+            value = start + position * step
+            task.set(countdown=value if stop is None else min(value, stop))
+        return self
+
+    def part_count(self) -> int:
+        """How many parts the tasks are in a chord's header."""
+        return sum(member.part_count() for member in self._members())
+
+    def __or__(self, other: Any) -> Any:
+        if isinstance(other, group) and not other.tasks:
+            return self
+        if isinstance(other, Signature):
+            return Signature.types["chord"](self, other, app=self._app)
+        return NotImplemented
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        return f"group({self.tasks!r})" if self.tasks else "group(<empty>)"

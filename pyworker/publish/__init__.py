@@ -1,0 +1,1 @@
+"""Publishing: from a call of a task to the message in the broker."""

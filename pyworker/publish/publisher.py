@@ -1,0 +1,205 @@
+"""Publishes calls of tasks: routing, signals, templates for the plain case, batches."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pyworker.publish.encoding import compressed, encode_body
+from pyworker.publish.messages import Clock, build
+from pyworker.publish.redis import Outgoing, RedisOutlet
+from pyworker.publish.templates import Template, is_plain_id
+from pyworker.routing import Router
+from pyworker.signals import after_task_publish, before_task_publish
+
+if TYPE_CHECKING:
+    from pyworker.app import Celery
+    from pyworker.task import Task
+
+#: What the message of a plain call may carry besides its arguments.
+PLAIN_OPTIONS = frozenset({"group_id", "group_index", "root_id", "parent_id"})
+_ROUTING_OPTIONS = frozenset({"queue", "routing_key", "exchange", "priority", "delivery_mode", "time_limit",
+                              "soft_time_limit", "ignore_result"})  # fmt: skip
+
+
+class Call(NamedTuple):
+    """One call to be published."""
+
+    name: str
+    task: Task[Any, Any] | None
+    task_id: str
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    options: dict[str, Any]
+
+
+class Publisher:
+    """Publishes for one app. Everything derived from the settings is derived anew when they change."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._clock = Clock(app.now)
+        self._lock = threading.Lock()
+        self._version = -1
+        self._router: Router | None = None
+        self._outlet: RedisOutlet | None = None
+        self._templates: dict[str, Template | None] = {}
+
+    @property
+    def router(self) -> Router:
+        """The router of the present settings."""
+        self._refresh()
+        if self._router is None:
+            self._router = Router(self._app.conf)
+        return self._router
+
+    @property
+    def outlet(self) -> RedisOutlet:
+        """The way out of the present settings.
+
+        Raises:
+            ImproperlyConfigured: ``broker_url`` is missing or not supported.
+        """
+        self._refresh()
+        outlet = self._outlet
+        if outlet is None:
+            with self._lock:
+                outlet = self._outlet = self._outlet or RedisOutlet(self._app.conf)
+        return outlet
+
+    def publish(self, call: Call) -> None:
+        """Publish one call.
+
+        Raises:
+            OperationalError: the broker cannot be reached or refuses.
+        """
+        outlet = self.outlet
+        outgoing = self._encode_plain(call) if call.options.keys() <= PLAIN_OPTIONS else None
+        if outgoing is not None:
+            outlet.push(outgoing)
+            return
+        self._publish_with_options(call, outlet)
+
+    def publish_many(self, calls: Sequence[Call]) -> None:
+        """Publish many calls, in one go where no signal wants to see them one by one.
+
+        Raises:
+            OperationalError: the broker cannot be reached or refuses.
+        """
+        outlet = self.outlet
+        batch: list[Outgoing] = []
+        for call in calls:
+            outgoing = self._encode_plain(call) if call.options.keys() <= PLAIN_OPTIONS else None
+            batch.append(self._encode_with_options(call)[0] if outgoing is None else outgoing)
+        outlet.push_many(batch)
+        if after_task_publish.receivers:
+            for call in calls:
+                self._announce(call, {"id": call.task_id, "task": call.name}, (call.args, call.kwargs, {}))
+
+    def forget_task(self, name: str) -> None:
+        """A task's attributes changed: its template is made anew."""
+        self._templates.pop(name, None)
+
+    def close(self) -> None:
+        """Close idle connections."""
+        if self._outlet is not None:
+            self._outlet.close()
+
+    # -- the plain case
+
+    def _encode_plain(self, call: Call) -> Outgoing | None:
+        """Fill a template; None if this call needs more."""
+        if before_task_publish.receivers or after_task_publish.receivers:
+            return None
+        template = self._template(call.name, call.task)
+        if template is None or not is_plain_id(call.task_id):
+            return None
+        args, kwargs = call.args or (), call.kwargs or {}
+        if type(args) is not tuple and type(args) is not list:
+            return None
+        envelope = RedisOutlet.envelope(
+            template.body(args, kwargs),
+            template.headers(call.task_id, args, kwargs, **call.options),
+            template.properties(call.task_id),
+        )
+        return template.queue, template.priority, envelope
+
+    def _template(self, name: str, task: Task[Any, Any] | None) -> Template | None:
+        try:
+            template = self._templates[name]
+        except KeyError:
+            template = self._templates[name] = self._make_template(name, task)
+        if template is not None and not template.is_current():
+            template = self._templates[name] = self._make_template(name, task)
+        return template
+
+    def _make_template(self, name: str, task: Task[Any, Any] | None) -> Template | None:
+        conf = self._app.conf
+        router = self.router
+        options = dict(task.execution_options()) if task is not None else {}
+        if not router.is_static or conf.task_compression or (options.keys() - _ROUTING_OPTIONS) or (
+            (task.serializer if task is not None else conf.task_serializer) != "json"
+        ):
+            return None
+        options = router.route(options, name, task=task)
+        if options.keys() - _ROUTING_OPTIONS:
+            return None
+        return Template(
+            name,
+            router.destination(options),
+            priority=int(options.get("priority") or 0),
+            time_limits=(options.get("time_limit"), options.get("soft_time_limit")),
+            ignore_result=options.get("ignore_result"),
+            repr_levels=conf.task_repr_maxlevels,
+        )
+
+    # -- every other case
+
+    def _publish_with_options(self, call: Call, outlet: RedisOutlet) -> None:
+        outgoing, headers, body, retry, policy = self._encode_with_options(call)
+        outlet.push(outgoing, retry, policy)
+        if after_task_publish.receivers:
+            self._announce(call, headers, body)
+
+    def _encode_with_options(self, call: Call) -> tuple[Outgoing, dict[str, Any], Any, bool | None, Any]:
+        conf = self._app.conf
+        task = call.task
+        options = {**(task.execution_options() if task is not None else {}), **call.options}
+        route_name = options.pop("route_name", None) or call.name
+        options = self.router.route(options, route_name, call.args, call.kwargs, task)
+        message = build(
+            call.name, call.task_id, call.args, call.kwargs, options,
+            clock=self._clock, repr_levels=conf.task_repr_maxlevels,
+        )  # fmt: skip
+        destination = self.router.destination(options)
+        retry, policy = options.get("retry"), options.get("retry_policy")
+        if before_task_publish.receivers:
+            before_task_publish.send(
+                sender=call.name, body=message.body, exchange=destination.exchange,
+                routing_key=destination.routing_key, declare=[destination.queue], headers=message.headers,
+                properties=message.properties, retry_policy={**conf.task_publish_retry_policy, **(policy or {})},
+            )  # fmt: skip
+        payload = encode_body(message.body, message.serializer or conf.task_serializer)
+        compression = message.compression or conf.task_compression
+        if compression:
+            payload = compressed(payload, compression, message.headers)
+        outgoing = RedisOutlet.wrap(message, payload, destination)
+        return outgoing, message.headers, message.body, retry, policy
+
+    def _announce(self, call: Call, headers: dict[str, Any], body: Any) -> None:
+        destination = self.router.destination(self.router.route(dict(call.options), call.name, task=call.task))
+        after_task_publish.send(
+            sender=call.name, body=body, headers=headers, exchange=destination.exchange,
+            routing_key=destination.routing_key,
+        )  # fmt: skip
+
+    def _refresh(self) -> None:
+        """Forget what was derived from older settings."""
+        version = self._app.conf.version
+        if version != self._version:
+            with self._lock:
+                self._router = None
+                self._outlet = None
+                self._templates = {}
+                self._version = version

@@ -1,0 +1,121 @@
+"""The native way of messages into Redis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pyworker._native import NativeError, RedisPublisher, build_envelope
+from pyworker.exceptions import ImproperlyConfigured, OperationalError
+from pyworker.identifiers import uuid
+from pyworker.publish.encoding import Payload, encode_json
+from pyworker.publish.messages import Message
+from pyworker.routing import Destination
+from pyworker.transport.redis_url import parse_redis_url
+
+if TYPE_CHECKING:
+    from pyworker.conf import Settings
+
+Result = TypeVar("Result")
+#: An encoded message: queue, priority, envelope.
+Outgoing = tuple[str, int, bytes]
+
+#: kombu's defaults.
+_HEALTH_CHECK_S = 25.0
+_PRIORITY_STEPS = (0, 3, 6, 9)
+_SEPARATOR = "\x06\x16"
+
+
+class RedisOutlet:
+    """Puts envelopes into the queues of one server; safe across threads and forks."""
+
+    def __init__(self, conf: Settings) -> None:
+        url = conf.broker_write_url or conf.broker_url
+        if not url:
+            raise ImproperlyConfigured("broker_url is not set")
+        if not isinstance(url, str):
+            raise ImproperlyConfigured("broker_url: failover to alternate URLs is not supported yet")
+        options = dict(conf.broker_transport_options or {})
+        options.setdefault("health_check_interval", _HEALTH_CHECK_S)
+        self._publisher = RedisPublisher(
+            parse_redis_url(
+                url, setting="broker_url", options=options, connect_timeout_s=conf.broker_connection_timeout
+            ),
+            global_keyprefix=str(options.get("global_keyprefix") or ""),
+            separator=str(options.get("sep") or _SEPARATOR),
+            priority_steps=tuple(int(step) for step in options.get("priority_steps") or _PRIORITY_STEPS),
+            max_connections=int(conf.broker_pool_limit or 1),
+        )
+        self._policy: Mapping[str, Any] | None = dict(conf.task_publish_retry_policy or {})
+        if not conf.task_publish_retry:
+            self._policy = None
+
+    @staticmethod
+    def envelope(body: bytes, headers: bytes, properties: bytes) -> bytes:
+        """Wrap a JSON body that needs no further description."""
+        return build_envelope(body, headers, properties, "application/json", "utf-8")
+
+    @staticmethod
+    def wrap(message: Message, payload: Payload, destination: Destination) -> Outgoing:
+        """Wrap any message, with kombu's properties of a virtual transport."""
+        properties = dict(message.properties)
+        properties["delivery_mode"] = destination.delivery_mode
+        if message.expiration_s is not None:
+            properties["expiration"] = str(int(message.expiration_s * 1000))
+        properties["delivery_info"] = {"exchange": destination.exchange, "routing_key": destination.routing_key}
+        properties["priority"] = message.priority
+        properties["body_encoding"] = "base64"
+        properties["delivery_tag"] = uuid()
+        envelope = build_envelope(
+            payload.data,
+            encode_json(message.headers),
+            encode_json(properties),
+            payload.content_type,
+            payload.content_encoding,
+        )
+        return destination.queue, message.priority, envelope
+
+    def push(self, outgoing: Outgoing, retry: bool | None = None, policy: Mapping[str, Any] | None = None) -> None:
+        """Publish one message.
+
+        Raises:
+            OperationalError: the broker cannot be reached or refuses; after the retries that the policy allows.
+        """
+        publish = self._publisher.publish
+        try:
+            publish(*outgoing)
+        except NativeError as error:
+            self._again(lambda: publish(*outgoing), error, retry, policy)
+
+    def push_many(self, outgoing: Sequence[Outgoing]) -> None:
+        """Publish many messages in as few round trips as possible.
+
+        Raises:
+            OperationalError: as :meth:`push`. A batch is not tried again when part of it may have gone out.
+        """
+        try:
+            self._publisher.publish_many(outgoing)
+        except NativeError as error:
+            raise OperationalError(str(error)) from error
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._publisher.close()
+
+    def _again(self, publish: Callable[[], None], error: NativeError, retry: bool | None,
+               policy: Mapping[str, Any] | None) -> None:
+        rule = {**(self._policy or {}), **(policy or {})}
+        allowed = self._policy is not None if retry is None else retry
+        limit = rule.get("max_retries", 3)
+        wait_s = float(rule.get("interval_start", 0) or 0)
+        attempts = 0
+        while allowed and error.retryable and (limit is None or attempts < limit):
+            attempts += 1
+            time.sleep(wait_s)
+            wait_s = min(wait_s + float(rule.get("interval_step", 0.2) or 0), float(rule.get("interval_max", 1) or 0))
+            try:
+                return publish()
+            except NativeError as again:
+                error = again
+        raise OperationalError(str(error)) from error

@@ -1,0 +1,198 @@
+"""Which queue a task goes to: options of the call, then the task's own, then ``task_routes``, then the default."""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pyworker.exceptions import ImproperlyConfigured, QueueNotFound
+
+if TYPE_CHECKING:
+    from pyworker.conf import Settings
+
+#: A router: (name, args, kwargs, options, task=...) -> route, queue name or None.
+RouterFunction = Callable[..., "Mapping[str, Any] | str | None"]
+
+
+class Queue(NamedTuple):
+    """A queue with the exchange and key that lead to it."""
+
+    name: str
+    exchange: str
+    exchange_type: str
+    routing_key: str
+    delivery_mode: int | None = None
+
+
+class Destination(NamedTuple):
+    """Where a message goes, and what its delivery info says about that."""
+
+    queue: str
+    exchange: str
+    routing_key: str
+    delivery_mode: int
+
+
+class MapRoute:
+    """Routes from a mapping or pairs: task names, glob patterns, compiled expressions."""
+
+    def __init__(self, routes: Mapping[Any, Any] | Iterable[tuple[Any, Any]]) -> None:
+        self._by_name: dict[str, Any] = {}
+        self._by_pattern: list[tuple[re.Pattern[str], Any]] = []
+        for key, route in routes.items() if isinstance(routes, Mapping) else routes:
+            if isinstance(key, re.Pattern):
+                self._by_pattern.append((key, route))
+            elif "*" in key:
+                self._by_pattern.append((re.compile(fnmatch.translate(key)), route))
+            else:
+                self._by_name[key] = route
+
+    def __call__(self, name: str, *_args: Any, **_kwargs: Any) -> Mapping[str, Any] | str | None:
+        found = self._by_name.get(name)
+        if found is not None:
+            return found  # type: ignore[no-any-return]
+        return next((route for pattern, route in self._by_pattern if pattern.match(name)), None)
+
+
+class Router:
+    """Routes as the settings say; made anew when they change."""
+
+    def __init__(self, conf: Settings) -> None:
+        self._conf = conf
+        self._queues = _configured_queues(conf)
+        self._routers = _prepare(conf.task_routes)
+        #: Whether routes depend on the task's name alone.
+        self.is_static = all(isinstance(router, MapRoute) for router in self._routers)
+
+    def route(self, options: dict[str, Any], name: str, args: Any = (), kwargs: Any = None, task: Any = None
+              ) -> dict[str, Any]:
+        """Return the options with a ``queue`` (:class:`Queue`) and what the route adds; given ones win."""
+        given = self._expanded(options)
+        found = next(filter(None, (self._ask(one, name, args, kwargs, given, task) for one in self._routers)), None)
+        if found is not None:
+            route = self._expanded({"queue": found} if isinstance(found, str) else dict(found))
+            return {**route, **{key: value for key, value in given.items() if value is not None}}
+        if "queue" not in given:
+            given["queue"] = self.queue(self._conf.task_default_queue)
+        return given
+
+    def queue(self, name: str) -> Queue:
+        """Return a queue by name, made up if ``task_create_missing_queues`` allows it.
+
+        Raises:
+            QueueNotFound: it is not configured and must not be made up.
+        """
+        known = self._queues.get(name)
+        if known is None:
+            if not self._conf.task_create_missing_queues:
+                raise QueueNotFound(f"Queue {name!r} missing from task_queues")
+            kind = self._conf.task_create_missing_queue_exchange_type or "direct"
+            known = self._queues[name] = Queue(name, name, kind, name)
+        return known
+
+    def destination(self, options: Mapping[str, Any]) -> Destination:
+        """Return where routed options lead.
+
+        Raises:
+            ImproperlyConfigured: through an exchange that this publisher cannot resolve by itself.
+        """
+        queue: Queue | None = options.get("queue")
+        exchange = getattr(options.get("exchange"), "name", options.get("exchange"))
+        routing_key = options.get("routing_key")
+        mode = _delivery_mode(options.get("delivery_mode") or (queue.delivery_mode if queue else None)
+                              or self._conf.task_default_delivery_mode)
+        kind = options.get("exchange_type") or (queue.exchange_type if queue else "direct")
+        if queue is not None and (not exchange or not routing_key) and kind == "direct":
+            return Destination(queue.name, "", queue.name, mode)
+        if queue is not None:
+            exchange, routing_key = exchange or queue.exchange, routing_key or queue.routing_key
+            if (exchange, routing_key) == (queue.exchange, queue.routing_key) and kind in ("direct", "topic"):
+                return Destination(queue.name, exchange, routing_key, mode)
+        if not exchange and routing_key:
+            return Destination(routing_key, "", routing_key, mode)
+        raise ImproperlyConfigured(
+            f"exchange {exchange!r} with routing_key {routing_key!r} ({kind}): publishing through exchanges other "
+            "than a queue's own is not supported yet; route to a queue"
+        )
+
+    def names(self) -> list[str]:
+        """Names of the queues that a worker consumes from by default."""
+        return list(self._queues) if self._conf.task_queues else [self._conf.task_default_queue]
+
+    def _expanded(self, route: Mapping[str, Any]) -> dict[str, Any]:
+        expanded = dict(route)
+        queue = expanded.pop("queue", None)
+        if queue:
+            expanded["queue"] = self.queue(queue) if isinstance(queue, str) else as_queue(queue, self._conf)
+        return expanded
+
+    def _ask(self, router: RouterFunction, name: str, args: Any, kwargs: Any, options: Any, task: Any
+             ) -> Mapping[str, Any] | str | None:
+        if hasattr(router, "route_for_task"):
+            return router.route_for_task(name, args, kwargs)  # type: ignore[no-any-return]
+        return router(name, args or (), kwargs or {}, options, task=task)
+
+
+def _delivery_mode(value: Any) -> int:
+    return {"persistent": 2, "transient": 1}.get(value) or int(value)
+
+
+def as_queue(queue: Any, conf: Settings) -> Queue:
+    """Read a ``kombu.Queue``, one of ours, or a name."""
+    if isinstance(queue, Queue):
+        return queue
+    default_kind = conf.task_default_exchange_type
+    if isinstance(queue, str):
+        return Queue(queue, conf.task_default_exchange or queue, default_kind, conf.task_default_routing_key or queue)
+    exchange = getattr(queue, "exchange", None)
+    return Queue(
+        queue.name,
+        getattr(exchange, "name", None) or conf.task_default_exchange or queue.name,
+        getattr(exchange, "type", None) or default_kind,
+        queue.routing_key or conf.task_default_routing_key or queue.name,
+        getattr(exchange, "delivery_mode", None),
+    )
+
+
+def _configured_queues(conf: Settings) -> dict[str, Queue]:
+    default = conf.task_default_queue
+    configured = conf.task_queues
+    if not configured:
+        return {default: as_queue(default, conf)}
+    if isinstance(configured, Mapping):
+        return {
+            name: Queue(
+                name,
+                entry.get("exchange") or conf.task_default_exchange or name,
+                entry.get("exchange_type") or conf.task_default_exchange_type,
+                entry.get("routing_key") or entry.get("binding_key") or conf.task_default_routing_key or name,
+            )
+            for name, entry in configured.items()
+        }
+    queues = [as_queue(queue, conf) for queue in configured]
+    return {queue.name: queue for queue in queues}
+
+
+def _prepare(routes: Any) -> list[RouterFunction]:
+    """Turn ``task_routes`` in any of its forms into routers."""
+    if not routes:
+        return []
+    if not isinstance(routes, (list, tuple)):
+        routes = (routes,)
+    return [_router(route) for route in routes]
+
+
+def _router(route: Any) -> RouterFunction:
+    if isinstance(route, (Mapping, list, tuple)):
+        return MapRoute(route)
+    if not isinstance(route, str):
+        return route  # type: ignore[no-any-return]
+    module, _, attribute = route.replace(":", ".").rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ImproperlyConfigured(f"task_routes: cannot load the router {route!r}: {error}") from error
+    return found() if isinstance(found, type) else found  # type: ignore[no-any-return]
