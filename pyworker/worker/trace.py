@@ -232,18 +232,18 @@ class Run:
     def __init__(self, sequence: Any) -> None:
         self.sequence = sequence
         self.task_id = ""
-        self.args = None
-        self.kwargs = None
-        self.request = None
-        self.custom_headers = None
-        self.context = None
+        self.args: Any = None
+        self.kwargs: Any = None
+        self.request: Any = None
+        self.custom_headers: Any = None
+        self.context: Any = None
         self.ignored = False
         self.wants_text = False
         self.followers_sent = False
-        self.state = None
-        self.returned = None
-        self.result = None
-        self.info = None
+        self.state: Any = None
+        self.returned: Any = None
+        self.result: Any = None
+        self.info: Any = None
         self.text = ""
         self.started_s = 0.0
         self.runtime_s = 0.0

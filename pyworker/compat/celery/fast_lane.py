@@ -194,7 +194,7 @@ def _make_encoder(app: Any, rules: TracerRules) -> MetaEncoder:
     """Make an encoder that writes containers as ``kombu.utils.json.dumps`` does."""
     own = kombu_json.JSONEncoder()
     markers: dict[int, Any] = {}
-    make = json.encoder.c_make_encoder
+    make = getattr(json.encoder, "c_make_encoder", None)
     encode = make and make(
         markers,
         own.default,

@@ -50,7 +50,7 @@ class _Left(BaseException):
     """Ends billiard's own code where it would wait for a job, or end the process."""
 
 
-class _LeavingWorker(billiard.pool.Worker):  # type: ignore[misc]
+class _LeavingWorker(billiard.pool.Worker):
     """A worker of billiard's at the end of its life: its methods are called for what others wrapped them in."""
 
     def __init__(self, pid: int, exitcode: int) -> None:
