@@ -117,5 +117,5 @@ class RecordingEngine:
         return [(0, 101, 3), (1, 102, 1)]
 
     def counters(self) -> dict[str, int]:
-        """Return no counters."""
-        return {}
+        """Return counters of four started jobs."""
+        return {"started": 4}

@@ -165,9 +165,14 @@ class Deliveries:
     def _lost(self, notice: Notice, message: Message) -> Verdict | None:
         if self._is_stopping_cold() and notice.status < 0:
             return self._cancelled(self._started(notice, message))
-        text = f"Worker exited prematurely: {human_status(notice.status)} Job: {notice.handle}."
+        text = f"Worker exited prematurely: {human_status(notice.status)} Job: {self._job_number()}."
         self._started(notice, message).on_failure(raised(WorkerLostError(text)))
         return None
+
+    def _job_number(self) -> int:
+        """Return what stands for the pool's number of the job: how many had started by now."""
+        assert self.engine is not None
+        return max(self.engine.counters().get("started", 0) - 1, 0)
 
     def _cancelled(self, request: Any) -> Verdict | None:
         announce_cancelled(request)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from celery.utils.log import get_logger
-from pyworker.compat.celery.lanes import lane_of
 
+from pyworker.compat.celery.lanes import lane_of
 from pyworker.worker.config import Lane, TaskConfig
 from pyworker.worker.protocol import TaskSpec
 

@@ -197,7 +197,7 @@ def test_lost_child_fails_the_task(app: Any, work: Any, make_node: Any, recorded
         assert node.deliveries.resolve(job("lost", NAME, "t1", status=-9)) is Verdict.ACK
     status, result = result_of(app, "t1")
     assert (status, type(result)) == ("FAILURE", WorkerLostError)
-    assert str(result) == "Worker exited prematurely: signal 9 (SIGKILL) Job: 7."
+    assert str(result) == "Worker exited prematurely: signal 9 (SIGKILL) Job: 3."
     assert sent[0][2]["task_id"] == "t1"
     assert "Task handler raised error: WorkerLostError" in caplog.text
 
