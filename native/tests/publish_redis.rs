@@ -43,7 +43,8 @@ fn connections(server: &RedisServer) -> usize {
 #[test]
 fn messages_arrive_in_order_on_the_list_of_their_priority() {
     let server = RedisServer::start(&[]);
-    let publisher = RedisPublisher::new(PublisherOptions { global_keyprefix: "app:".into(), ..options(&server) }).unwrap();
+    let publisher =
+        RedisPublisher::new(PublisherOptions { global_keyprefix: "app:".into(), ..options(&server) }).unwrap();
     publisher.publish(to("celery", 0, b"one")).unwrap();
     publisher.publish(to("celery", 4, b"urgent \0\xff\r\n")).unwrap();
     publisher.publish(to("celery", 0, b"two")).unwrap();

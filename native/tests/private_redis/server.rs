@@ -157,7 +157,8 @@ impl RedisClient {
     /// A field of INFO.
     pub fn info(&mut self, section: &str, field: &str) -> f64 {
         let text = self.ask_bytes(&[b"INFO", section.as_bytes()]);
-        let line = text.as_str().unwrap().lines().find(|line| line.starts_with(&format!("{field}:"))).unwrap().to_owned();
+        let line =
+            text.as_str().unwrap().lines().find(|line| line.starts_with(&format!("{field}:"))).unwrap().to_owned();
         line[field.len() + 1..].trim().parse().unwrap()
     }
 }
