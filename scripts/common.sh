@@ -54,6 +54,8 @@ as_root() {
 
 build_extension() {
     say "building the extension (release)"
-    # maturin looks for the environment in VIRTUAL_ENV; --locked holds it to Cargo.lock.
-    VIRTUAL_ENV="$PWD/$VENV" "$VENV/bin/maturin" develop --release --locked -q
+    # An editable install by way of maturin: Python files are used from the tree, the extension is copied beside them.
+    # Everything it needs is in the environment already.
+    PATH="$PWD/$VENV/bin:$PATH" MATURIN_PEP517_ARGS="--locked" "$VENV/bin/python" -m pip install -q --disable-pip-version-check \
+        --no-deps --no-build-isolation --editable .
 }

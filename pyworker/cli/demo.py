@@ -15,6 +15,8 @@ from pyworker.bench.progress import ConsoleReporter
 from pyworker.demo.run import Happening, make_log_directory, measure_rate, run_steps
 
 _DEFAULT_APP = "examples.demo_app.tasks"
+#: A log has no width of its own to follow.
+_LOG_WIDTH = 140
 
 
 @click.command()
@@ -39,6 +41,8 @@ def demo(app: str, tasks: int, worker: str) -> None:
     if importlib.util.find_spec(app.partition(".")[0]) is None:
         raise click.ClickException(f"no module {app}: run this in the source tree, or name your own with --app")
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_LOG_WIDTH)
     log_directory = make_log_directory()
     happenings: list[Happening] = []
 
