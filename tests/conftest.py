@@ -63,8 +63,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep the tests that share a worker in one process: by module and kind (``--dist loadscope``)."""
-    if config.getvalue("dist") != "loadscope":
+    """Keep the tests that share a worker in one process: by module and kind (``--dist loadscope`` or ``loadgroup``)."""
+    if config.getvalue("dist") not in {"loadscope", "loadgroup"}:
         return None
     return SharedWorkerScheduling(config, log)
 
