@@ -7,7 +7,6 @@ own. Signal handlers always run in the main thread; they and other threads only 
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import threading
 import time
@@ -16,7 +15,14 @@ from typing import TYPE_CHECKING
 
 from pyworker.worker.notices import NoticeDispatcher
 from pyworker.worker.orphans import OrphanReaper
-from pyworker.worker.shutdown import EXIT_FAILURE, EXIT_OK, Phase, Shutdown, ShutdownPolicy
+from pyworker.worker.shutdown import (
+    EXIT_FAILURE,
+    EXIT_OK,
+    Phase,
+    Shutdown,
+    ShutdownPolicy,
+    termination_signal,
+)
 from pyworker.worker.signals import RESTART_SIGNAL, SignalInbox, say
 
 if TYPE_CHECKING:
@@ -62,7 +68,10 @@ class _Effects:
 
     def cancel_running(self) -> None:
         if self._can_cancel:
-            self._engine.cancel_running(signal=signal.SIGTERM)
+            # One by one and not all at once: each then comes back as a terminated delivery, and the application
+            # says whether it is told as a retry or goes back to its queue.
+            running = [job.task_id for job in self._engine.jobs("active")]
+            self._engine.terminate(running, signal=termination_signal())
 
     def is_busy(self) -> bool:
         return bool(self._engine.jobs("active"))

@@ -13,6 +13,7 @@ running tasks finish. SOFT: the same with a time limit. COLD: running tasks are 
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -57,6 +58,11 @@ def term_is_remapped() -> bool:
     return os.environ.get("REMAP_SIGTERM") == "SIGQUIT"
 
 
+def termination_signal() -> int:
+    """The signal that ends a child; where TERM is remapped, children ignore it."""
+    return int(getattr(signal, os.environ.get("REMAP_SIGTERM") or "SIGTERM"))
+
+
 class ShutdownEffects(Protocol):
     """What the state machine does to the worker."""
 
@@ -98,7 +104,7 @@ class Shutdown:
     def on_signal(self, name: str) -> None:
         """React to SIGTERM, SIGINT or SIGQUIT; anything else is ignored."""
         if name == "SIGTERM" and not self._policy.term_is_cold:
-            if self.phase is Phase.RUNNING:
+            if self.phase <= Phase.WARM:
                 self._warm(name, EXIT_OK)
         elif name == "SIGINT" and self.phase <= Phase.WARM:
             self._on_interrupt()
@@ -113,13 +119,6 @@ class Shutdown:
             self.phase = Phase.WARM
             self.exit_code = exit_code
             self._effects.stop_consuming()
-
-    def request_cold(self) -> None:
-        """Stop coldly without a signal and without the soft wait."""
-        if self.phase < Phase.COLD:
-            self.phase = Phase.COLD
-            self._effects.stop_consuming()
-            self._effects.cancel_running()
 
     def tick(self) -> None:
         """Let time pass: ends the soft wait when it is over or pointless."""
@@ -141,8 +140,8 @@ class Shutdown:
         self._warm("SIGINT", EXIT_FAILURE)
 
     def _warm(self, signal_name: str, exit_code: int) -> None:
+        """Again only said, when it has begun: the first exit code stays."""
         self._announce(signal_name, "Warm", exit_code)
-        # After a TERM, an interrupt only announces itself: the first exit code stays.
         self.request_warm(exit_code)
 
     def _cold(self, signal_name: str, *, is_silent: bool = False) -> None:

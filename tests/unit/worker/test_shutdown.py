@@ -56,15 +56,15 @@ def machine(diary: Diary, **policy: float | bool) -> Shutdown:
     return Shutdown(diary, ShutdownPolicy(**policy), diary.now)  # type: ignore[arg-type]
 
 
-def test_term_is_warm_and_further_terms_are_ignored() -> None:
+def test_term_is_warm_and_further_terms_only_say_so_again() -> None:
     diary = Diary()
     shutdown = machine(diary)
     for _time in range(3):
         shutdown.on_signal("SIGTERM")
     assert shutdown.phase is Phase.WARM
     assert shutdown.exit_code == 0
-    assert diary.said == [WARM_TEXT]
-    assert diary.announced == [("SIGTERM", "Warm", 0)]
+    assert diary.said == [WARM_TEXT] * 3
+    assert diary.announced == [("SIGTERM", "Warm", 0)] * 3
     assert diary.done == ["stop consuming"]
 
 
