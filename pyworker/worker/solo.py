@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from pyworker._native import ChildLink
 from pyworker.worker import fork_protocol, process_control
-from pyworker.worker.child import work
+from pyworker.worker.child import EXIT_FAILURE, EXIT_OK, exit_status, work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("celery.worker")
 
-_STAND_IN = ("/bin/sh", "-c", "trap '' TERM INT HUP QUIT USR1; read _")
+_STAND_IN = ("/bin/sh", "-c", "trap '' TERM INT HUP QUIT USR1; read -r status; exit \"${status:-0}\"")
 #: What a child's initialisation may change and this process needs back.
 _KEPT_SIGNALS = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2")
 
@@ -99,6 +99,7 @@ def _run_child(app: WorkerApp, command: fork_protocol.Spawn) -> None:
     with subprocess.Popen(_STAND_IN, stdin=subprocess.PIPE) as stand_in:
         os.write(command.link_fd, fork_protocol.announcement(stand_in.pid))
         link = ChildLink(command.memory_fd, command.link_fd)
+        status = EXIT_OK
         try:
             runner = _start(app, link, command.index)
             work(runner, link)
@@ -106,7 +107,10 @@ def _run_child(app: WorkerApp, command: fork_protocol.Spawn) -> None:
             # What would end a child's process: a task that calls sys.exit(), an initialisation that fails. The
             # engine finds the job unfinished, reports it as lost and asks for a successor.
             logger.error("Pool process %d error: %r", os.getpid(), error, exc_info=True)
-        app.child_stopping(os.getpid(), 0)
+            status = exit_status(error) if isinstance(error, SystemExit) else EXIT_FAILURE
+        app.child_stopping(os.getpid(), status)
+        assert stand_in.stdin is not None
+        stand_in.stdin.write(b"%d\n" % status)
 
 
 def _start(app: WorkerApp, link: ChildLink, index: int) -> TaskRunner:

@@ -55,6 +55,7 @@ class CeleryWorkerApp:
         self._specs: tuple[TaskSpec, ...] = ()
         self._config: EngineConfig | None = None
         self._engine: Engine | None = None
+        self._runner: child.CeleryTaskRunner | None = None
 
     # -- before the pool
 
@@ -143,12 +144,15 @@ class CeleryWorkerApp:
         specs = self.tasks()
         names = tuple(spec.name for spec in specs)
         lanes = tuple(spec.lane for spec in specs)
-        runner: TaskRunner = child.start_celery_child(self.app, self.hostname, link, index, names, lanes)
-        return runner
+        self._runner = child.start_celery_child(self.app, self.hostname, link, index, names, lanes)
+        return self._runner
 
     def child_stopping(self, pid: int, exitcode: int) -> None:
         """Send ``worker_process_shutdown`` as Celery's pool does."""
         child.stop_celery_child(self.app, pid, exitcode)
+        # Solo lives on in this process, and the next child's link is another one.
+        if self._runner is not None and self._runner.writer is not None:
+            self._runner.writer.deactivate()
 
     # -- while it runs
 
