@@ -1,0 +1,70 @@
+"""An app with a visibility timeout of a few seconds, for fleets in which workers die."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+from celery import Celery
+
+import journal
+import lanes
+
+app = Celery("impatient", **lanes.new_app_settings())
+app.conf.update(
+    broker_connection_retry_on_startup=True,
+    # kombu sweeps each unacked_restore_interval x 10 by default; here often enough for a test.
+    broker_transport_options={
+        "visibility_timeout": int(os.environ.get("TEST_VISIBILITY_TIMEOUT", "5")),
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+    },
+)
+lanes.enter_lane()
+
+
+def _count(name: str, member: str) -> int:
+    journal.client().hincrby(f"shares:{name}", str(os.getppid()), 1)
+    return journal.count(name, member)
+
+
+@app.task
+def count_early(name: str, member: str) -> int:
+    return _count(name, member)
+
+
+@app.task(acks_late=True)
+def count_late(name: str, member: str) -> int:
+    return _count(name, member)
+
+
+@app.task(acks_late=True, reject_on_worker_lost=True)
+def count_surely(name: str, member: str) -> int:
+    return _count(name, member)
+
+
+@app.task(acks_late=True)
+def count_late_busy(name: str, member: str, seconds: float) -> int:
+    threading.Event().wait(seconds)
+    return _count(name, member)
+
+
+@app.task(acks_late=True, reject_on_worker_lost=True)
+def count_surely_busy(name: str, member: str, seconds: float) -> int:
+    threading.Event().wait(seconds)
+    return _count(name, member)
+
+
+@app.task
+def count_early_busy(name: str, member: str, seconds: float) -> int:
+    journal.count(name + ":begun", member)
+    threading.Event().wait(seconds)
+    return _count(name, member)
+
+
+@app.task(acks_late=True)
+def gated_late(gate: str, label: Any = None) -> Any:
+    journal.stamp(gate, "start", label=label)
+    journal.wait_at_gate(gate)
+    return label
