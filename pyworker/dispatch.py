@@ -38,8 +38,8 @@ def _identity(target: Any) -> Hashable:
 class Signal:
     """A named hook.
 
-    ``receivers`` is what the publishing code tests before it does any work for a signal: it is empty
-    when nobody listens.
+    ``receivers`` is what the publishing code and the worker test before they do any work for a signal: it is empty
+    when nobody listens, and always the same list.
     """
 
     def __init__(self, name: str, providing_args: frozenset[str] = frozenset()) -> None:
@@ -79,7 +79,7 @@ class Signal:
         held = self._reference(receiver) if weak else receiver
         with self._lock:
             if all(known != key for known, _ in self.receivers):
-                self.receivers = [*self.receivers, (key, held)]
+                self.receivers.append((key, held))
         return receiver
 
     def disconnect(self, receiver: Any = None, sender: Any = None, dispatch_uid: Hashable | None = None) -> bool:
@@ -88,7 +88,7 @@ class Signal:
         with self._lock:
             kept = [entry for entry in self.receivers if entry[0] != key]
             found = len(kept) != len(self.receivers)
-            self.receivers = kept
+            self.receivers[:] = kept
         return found
 
     def has_listeners(self, sender: Any = None) -> bool:
@@ -117,14 +117,14 @@ class Signal:
         return weakref.ref(receiver, self._forget)
 
     def _forget(self, reference: Any) -> None:
-        """Drop a dead receiver. The list is replaced, never changed: no lock, since the collector may call this
-        while this very thread holds it; at worst a dead entry stays, and is skipped."""
-        self.receivers = [entry for entry in self.receivers if entry[1] is not reference]
+        """Drop a dead receiver. No lock, since the collector may call this while this very thread holds it; at worst
+        a dead entry stays, and is skipped."""
+        self.receivers[:] = [entry for entry in self.receivers if entry[1] is not reference]
 
     def _live_receivers(self, sender: Any) -> list[Callable[..., Any]]:
         wanted = _identity(sender)
         found: list[Callable[..., Any]] = []
-        for (_, sender_key), held in self.receivers:
+        for (_, sender_key), held in tuple(self.receivers):
             if sender_key == _ANY_SENDER or sender_key == wanted:
                 receiver = held() if isinstance(held, weakref.ReferenceType) else held
                 if receiver is not None:

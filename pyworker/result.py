@@ -104,8 +104,7 @@ class AsyncResult(ResultBase, Generic[Value]):
             refuse_to_block()
         follows = follow_parents and propagate and self.parent is not None
         if self._meta is None:
-            if follows:
-                self._raise_parent_error()
+            # A task's own failure says more than that of what was before it, so parents are looked at while waiting.
             tick = _both(self._raise_parent_error if follows else None, on_interval)
             for _, meta in self.backend.wait_for(
                 [self.id], timeout_s=timeout, on_message=on_message, on_interval=tick

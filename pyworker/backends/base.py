@@ -49,6 +49,13 @@ class Backend(Protocol):
                      request: Any = None) -> Any:
         """Store a state."""
 
+    def mark_as_done(self, task_id: str, result: Any, request: Any = None, store_result: bool = True,
+                     state: str = states.SUCCESS) -> None:
+        """Store a success and count it if it is part of a chord."""
+
+    def on_chord_part_return(self, request: Any, state: str, result: Any) -> None:
+        """Count a finished task of a chord's header."""
+
     def forget(self, task_id: str) -> None:
         """Delete a result."""
 
@@ -81,6 +88,13 @@ class DisabledBackend:
     def store_result(self, task_id: str, result: Any, state: str, traceback: str | None = None,
                      request: Any = None) -> Any:
         """Store nothing."""
+
+    def mark_as_done(self, task_id: str, result: Any, request: Any = None, store_result: bool = True,
+                     state: str = states.SUCCESS) -> None:
+        """Store nothing."""
+
+    def on_chord_part_return(self, request: Any, state: str, result: Any) -> None:
+        """Count nothing."""
 
     def close(self) -> None:
         """Nothing is open."""

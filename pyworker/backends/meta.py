@@ -66,6 +66,11 @@ class MetaCodec:
             meta["result"] = exception_from_stored(meta["result"])
         return meta
 
+    @staticmethod
+    def exception_of(stored: Any) -> BaseException:
+        """Rebuild an exception from a meta."""
+        return exception_from_stored(stored) or Exception(stored)
+
     def exception_to_stored(self, error: BaseException) -> Any:
         """Return what stands for an exception in a meta."""
         if self.serializer == "pickle":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import redis
 
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 _BATCH = 500
 _PREFIX_ENDINGS = ":_-."
 _SOCKET_TIMEOUT_S = 120.0
+
+
+class ChordCounter(Protocol):
+    """Counts the parts of chords; :class:`pyworker.backends.chords.ChordParts`."""
+
+    def on_part(self, request: Any, state: str, result: Any) -> None:
+        """Count a finished task of a header."""
 
 
 class RedisBackend:
@@ -62,6 +69,8 @@ class RedisBackend:
         self.sink: Callable[[bytes, bytes, bool], None] | None = None
         #: Called before anything is read: a child's own writes must be in the store by then.
         self.before_read: Callable[[], None] | None = None
+        #: Counts chords' parts; set by the worker, which alone completes tasks.
+        self.chord_parts: ChordCounter | None = None
         self._waiting = Waiting(self)
 
     @staticmethod
@@ -94,7 +103,7 @@ class RedisBackend:
         found: dict[str, Meta] = {}
         for start in range(0, len(task_ids), _BATCH):
             part = task_ids[start : start + _BATCH]
-            payloads = self._call(self.client.mget, [self.task_key(task_id) for task_id in part])
+            payloads = self.call(self.client.mget, [self.task_key(task_id) for task_id in part])
             for task_id, payload in zip(part, payloads, strict=True):
                 if payload is not None:
                     found[task_id] = self.codec.decode_meta(payload)
@@ -121,20 +130,29 @@ class RedisBackend:
             kombu.exceptions.EncodeError: the result cannot be serialized.
             OperationalError: the store cannot be reached.
         """
-        stored = self._prepared(result, state)
+        stored = self.prepared(result, state)
         value = self.codec.encode(self._meta(task_id, stored, state, traceback, request))
         key = self.task_key(task_id)
         if self.sink is not None:
             self.sink(key.encode(), value, state == states.SUCCESS)
         elif not self._has_succeeded(task_id):
-            self._call(self._write, key, value)
+            self.call(self._write, key, value)
         return stored
+
+    def mark_as_done(self, task_id: str, result: Any, request: Any = None, store_result: bool = True,
+                     state: str = states.SUCCESS) -> None:
+        """Store a success and count it if it is part of a chord."""
+        if store_result:
+            self.store_result(task_id, result, state, request=request)
+        if request is not None and request.chord:
+            self.on_chord_part_return(request, state, result)
 
     def forget(self, task_id: str) -> None:
         """Delete a result."""
-        self._call(self.client.delete, self.task_key(task_id))
+        self.call(self.client.delete, self.task_key(task_id))
 
-    def _prepared(self, result: Any, state: str) -> Any:
+    def prepared(self, result: Any, state: str) -> Any:
+        """Return a result as it is stored."""
         if state in states.EXCEPTION_STATES and isinstance(result, BaseException):
             return self.codec.exception_to_stored(result)
         as_tuple = getattr(result, "as_tuple", None)
@@ -160,7 +178,7 @@ class RedisBackend:
         return meta
 
     def _has_succeeded(self, task_id: str) -> bool:
-        payload = self._call(self.client.get, self.task_key(task_id))
+        payload = self.call(self.client.get, self.task_key(task_id))
         return payload is not None and self.codec.decode(payload)["status"] == states.SUCCESS
 
     def _write(self, key: str, value: bytes) -> None:
@@ -180,32 +198,37 @@ class RedisBackend:
 
     def save_group(self, group_id: str, result: Any) -> None:
         """Store a group's structure."""
-        self._call(self._write, self.group_key(group_id), self.codec.encode({"result": result.as_tuple()}))
+        self.call(self._write, self.group_key(group_id), self.codec.encode({"result": result.as_tuple()}))
 
     def restore_group(self, group_id: str) -> Any:
         """Return a stored group's structure, None if there is none."""
-        payload = self._call(self.client.get, self.group_key(group_id))
+        payload = self.call(self.client.get, self.group_key(group_id))
         return None if payload is None else self.codec.decode(payload)["result"]
 
     def delete_group(self, group_id: str) -> None:
         """Delete a group's structure."""
-        self._call(self.client.delete, self.group_key(group_id))
+        self.call(self.client.delete, self.group_key(group_id))
 
     def set_chord_size(self, group_id: str, size: int) -> None:
         """Say how many parts a chord's header has; the chord may be applied anew."""
         key = self.group_key(group_id, ".s")
-        self._call(self.client.delete, self.group_key(group_id, ".c"))
+        self.call(self.client.delete, self.group_key(group_id, ".c"))
         if self.expires_s:
-            self._call(self.client.setex, key, self.expires_s, size)
+            self.call(self.client.setex, key, self.expires_s, size)
         else:
-            self._call(self.client.set, key, size)
+            self.call(self.client.set, key, size)
+
+    def on_chord_part_return(self, request: Any, state: str, result: Any) -> None:
+        """Count a finished task of a chord's header; the last one sends the body."""
+        if self.chord_parts is not None:
+            self.chord_parts.on_part(request, state, result)
 
     def close(self) -> None:
         """Close idle connections."""
         self._waiting.close()
         self.client.close()
 
-    def _call(self, operation: Callable[..., Any], *arguments: Any) -> Any:
+    def call(self, operation: Callable[..., Any], *arguments: Any) -> Any:
         """Run an operation of the client.
 
         Raises:

@@ -12,6 +12,9 @@ from pyworker.identifiers import uuid
 if TYPE_CHECKING:
     from pyworker.app import Celery
 
+#: Options of the body alone: the header's tasks must not send what follows it.
+_NOT_FOR_HEADER = frozenset({"chain", "chord", "group_id", "group_index"})
+
 
 @Signature.register_type("chord")
 class chord(Signature):  # noqa: N801 - Celery's name
@@ -83,47 +86,43 @@ class chord(Signature):  # noqa: N801 - Celery's name
         given = dict(kwargs or {})
         body = maybe_signature(given.pop("body", None) or self.body, clone=True)
         header_kwargs = {**self["kwargs"]["kwargs"], **given}
+        body_id = options.pop("task_id", None)
         merged = {**self.options, **{key: value for key, value in options.items() if value is not None}}
         take = merged.pop
+        group_id = take("task_id", None) or uuid()
         for callback in as_list(take("link", None)):
             body.link(callback)
         for errback in as_list(take("link_error", None)):
             body.link_error(errback)
         delay = {key: take(key) for key in ("countdown", "eta") if key in merged}
-        task_id = take("task_id", None)
-        body_options = {key: value for key, value in merged.items() if key != "parent_id"}
-        body.options.update(body_options)
-        for key in ("chain", "chord", "group_id", "group_index"):
-            merged.pop(key, None)
-        return self._run(body, (*(args or ()), *self.args), header_kwargs, {**merged, **delay}, task_id)
+        body.options.update({key: value for key, value in merged.items() if key != "parent_id"})
+        header_options = {key: value for key, value in merged.items() if key not in _NOT_FOR_HEADER}
+        return self._send(body, group_id, body_id, (*(args or ()), *self.args), header_kwargs,
+                          {**header_options, **delay})
 
-    def _run(self, body: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any],
-             body_id: str | None) -> Any:
+    def _send(self, body: Any, group_id: str, body_id: str | None, args: tuple[Any, ...], kwargs: dict[str, Any],
+              options: dict[str, Any]) -> Any:
         app = self.app
         header = group([maybe_signature(task).clone() for task in _tasks(self.tasks)], app=app)
-        group_id = getattr(self.tasks, "id", None) or self.options.get("header_id") or uuid()
-        root_id = body.options.get("root_id")
-        result = body.freeze(body_id or body.options.get("task_id"), group_id=group_id, root_id=root_id)
-        options.pop("header_id", None)
-        if not header.tasks:
+        result = body.freeze(body_id, group_id=group_id, root_id=body.options.get("root_id"))
+        if header.tasks:
+            sent = header.apply_async(args, kwargs or None, task_id=group_id, chord=body, **options)
+        else:
             body.delay([])
-            result.parent = app.GroupResult(group_id, [])
-            return result
-        options["root_id"] = root_id
-        _first_of(result).parent = header.apply_async(args, kwargs or None, task_id=group_id, chord=body, **options)
+            sent = app.GroupResult(group_id, [])
+        result.parent = sent
         return result
 
     def freeze(self, _id: str | None = None, group_id: str | None = None, chord: Any = None,
                root_id: str | None = None, parent_id: str | None = None, group_index: int | None = None) -> Any:
         """Give header and body their ids; returns the body's result."""
         header = self.tasks if isinstance(self.tasks, group) else group(_tasks(self.tasks), app=self._app)
-        header_result = header.freeze(parent_id=parent_id, root_id=root_id)
+        header_result = header.freeze(parent_id=parent_id, root_id=root_id, chord=self.body)
         self["kwargs"]["header"] = header
         self.options["task_id"] = header.id
         if self.body is None:
             return None
         result = self.body.freeze(_id, root_id=root_id, chord=chord, group_id=group_id, group_index=group_index)
-        self.options.pop("task_id", None)
         _first_of(result).parent = header_result
         return result
 

@@ -67,6 +67,7 @@ cdef class Tracer:
     cdef object _success_has_runtime, _success_receivers, _text_of, _writer
     cdef MetaEncoder _encoder
     cdef ContextStack _task_stack
+    cdef bint _sends_followers
 
     @cython.locals(binding=TaskBinding, run=Run)
     cpdef run(self, tuple job, link)
@@ -80,7 +81,7 @@ cdef class Tracer:
     cdef object _body_of(self, tuple job, dict headers)
     @cython.locals(request=dict)
     cpdef make_context(self, Run run)
-    cdef object _trace(self, TaskBinding binding, Run run, link)
+    cdef object _trace(self, TaskBinding binding, Run run, tuple job, link)
     cdef object _run_between_signals(self, TaskBinding binding, Run run, link)
     cdef object _succeed(self, TaskBinding binding, Run run, link)
     @cython.locals(request=dict, encoder=MetaEncoder)

@@ -353,6 +353,7 @@ class Tracer:
         "_send_postrun",
         "_send_prerun",
         "_send_success",
+        "_sends_followers",
         "_sets_time_limits",
         "_success_has_runtime",
         "_success_receivers",
@@ -390,6 +391,7 @@ class Tracer:
         self._send_postrun = hooks.send_postrun
         self._send_prerun = hooks.send_prerun
         self._send_success = hooks.send_success
+        self._sends_followers = hooks.sends_followers
         self._sets_time_limits = hooks.sets_time_limits
         self._success_has_runtime = hooks.success_has_runtime
         self._success_receivers = hooks.success_receivers
@@ -416,7 +418,7 @@ class Tracer:
             self._library.trace(index, run, link)
             return
         try:
-            self._trace(binding, run, link)
+            self._trace(binding, run, job, link)
             if run.info is None:
                 link.finish(sequence, OUTCOME_SUCCESS, run.runtime_s, sendable(run.text))
             else:
@@ -426,7 +428,7 @@ class Tracer:
 
     def _is_special(self, binding: Any, request: Any) -> Any:
         """Whether only Celery's own tracer knows what to do: publishing what follows, suspected repetitions."""
-        if request.get("callbacks") or request.get("chain"):
+        if not self._sends_followers and (request.get("callbacks") or request.get("chain")):
             return True
         return binding.deduplicates and request["delivery_info"]["redelivered"]
 
@@ -527,7 +529,7 @@ class Tracer:
         context.__dict__ = request
         return context
 
-    def _trace(self, binding: Any, run: Any, link: Any) -> Any:
+    def _trace(self, binding: Any, run: Any, job: Any, link: Any) -> Any:
         """The tracer's outermost level: what fails outside the task's body is an internal error."""
         run.started_s = monotonic()
         try:
@@ -547,7 +549,9 @@ class Tracer:
         except self._reraised_errors:
             raise
         except Exception as error:
-            self._errors.on_internal_error(binding, run, error)
+            # Decoded again: the signal shows the request as it came, not what became of it.
+            request = self.decode(Run(run.sequence), job).request
+            self._errors.on_internal_error(binding, run, error, request)
 
     def _run_between_signals(self, binding: Any, run: Any, link: Any) -> Any:
         task = binding.task

@@ -44,8 +44,10 @@ class ErrorRules(Protocol):
     def on_publish_error(self, binding: TaskBinding, run: Run, error: Exception) -> None:
         """Handle one of ``publish_errors``, raised while the result was stored or the next task published."""
 
-    def on_internal_error(self, binding: TaskBinding, run: Run, error: Exception) -> None:
-        """Handle an exception from outside the task's body."""
+    def on_internal_error(
+        self, binding: TaskBinding, run: Run, error: Exception, request: dict[str, Any]
+    ) -> None:
+        """Handle an exception from outside the task's body. ``request`` is the request as it came."""
 
     def dispatch(self, binding: TaskBinding, run: Run) -> None:
         """Publish the callbacks and the chain that the task itself attached to its request."""
@@ -111,3 +113,5 @@ class TracerHooks:
     text_of: Callable[[Any, int | None], str]
     #: Told which job runs; None if nobody asks.
     writer: CurrentJob | None
+    #: Whether :meth:`ErrorRules.dispatch` also publishes what came with the message, not only what the task attached.
+    sends_followers: bool = False

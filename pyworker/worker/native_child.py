@@ -1,0 +1,209 @@
+"""A child of the pool that runs the tasks of our own app."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+from typing import TYPE_CHECKING, Any
+
+from kombu.exceptions import EncodeError
+from kombu.serialization import loads, prepare_accept_content, registry
+from kombu.utils import json as kombu_json
+
+from pyworker._native import NativeError, decompress
+from pyworker.backends.chords import ChordParts
+from pyworker.backends.redis import RedisBackend
+from pyworker.current import Stack, set_current_app, set_joins_block, task_stack
+from pyworker.exceptions import BackendStoreError, OperationalError, Reject, SoftTimeLimitExceeded
+from pyworker.request import KNOWN_KEYS, Context
+from pyworker.saferepr import saferepr
+from pyworker.signals import (
+    task_postrun,
+    task_prerun,
+    task_success,
+    worker_process_init,
+    worker_process_shutdown,
+)
+from pyworker.task import Task
+from pyworker.worker.native_outcomes import NativeErrors, NativeRuns
+from pyworker.worker.trace_hooks import TracerHooks
+from pyworker.worker.tracing import ContextStack, MetaEncoder, TaskBinding, Tracer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pyworker._native import ChildLink
+    from pyworker.app import Celery
+
+_MAX_BODY_BYTES = 512 * 1024 * 1024
+_MAIN_PID = os.getpid()
+
+
+class NativeTaskRunner:
+    """Runs the jobs of one child.
+
+    Attributes:
+        run: runs one claimed job and reports it.
+        soft_time_limit_error: raised in a task whose soft time limit is over.
+    """
+
+    soft_time_limit_error: type[BaseException] = SoftTimeLimitExceeded
+
+    def __init__(self, tracer: Tracer) -> None:
+        self.run = tracer.run
+
+
+class _Job:
+    """Which job runs, and where its results go."""
+
+    def __init__(self, backend: RedisBackend, link: ChildLink) -> None:
+        self.sequence = 0
+        self.task_id = ""
+        self._backend = backend
+        self._link = link
+        self._process_id = os.getpid()
+
+    def write(self, key: bytes, value: bytes, is_success: bool) -> None:
+        """Give a result to the engine: with the job if it is the job's own."""
+        is_own = key == self._backend.task_key(self.task_id).encode()
+        try:
+            self._link.store(self.sequence if is_own else 0, key, value, is_success)
+        except NativeError as error:
+            raise BackendStoreError(str(error)) from error
+
+    def flush(self) -> None:
+        """Wait until everything written is in the store."""
+        try:
+            self._link.flush()
+        except NativeError as error:
+            raise BackendStoreError(str(error)) from error
+
+
+def start_native_child(app: Celery, hostname: str, link: ChildLink, index: int, names: Sequence[str]
+                       ) -> NativeTaskRunner:
+    """Initialise this process and return what runs its tasks."""
+    if os.getpid() != _MAIN_PID:
+        multiprocessing.current_process().name = f"ForkPoolWorker-{index + 1}"
+    set_current_app(app)
+    set_joins_block(True)
+    worker_process_init.send(sender=None)
+    tasks = [app.tasks[name] for name in names]
+    backend: Any = app.backend
+    job = None
+    if isinstance(backend, RedisBackend):
+        backend.chord_parts = ChordParts(backend)
+        job = _Job(backend, link)
+        backend.sink = job.write
+        backend.before_read = job.flush
+    hooks = _hooks(app, hostname, tasks, job)
+    return NativeTaskRunner(Tracer([_bind(app, task, backend) for task in tasks], hooks))
+
+
+def stop_native_child(app: Celery, pid: int, exitcode: int) -> None:
+    """Say goodbye (``worker_process_shutdown``)."""
+    if os.getpid() != _MAIN_PID:
+        worker_process_shutdown.send(sender=None, pid=pid, exitcode=exitcode)
+
+
+def _hooks(app: Celery, hostname: str, tasks: list[Task[Any, Any]], job: _Job | None) -> TracerHooks:
+    accept = prepare_accept_content(app.conf.accept_content)
+    return TracerHooks(
+        context_type=Context,
+        known_keys=KNOWN_KEYS,
+        sets_time_limits=True,
+        protects_stack=False,
+        decode_json=kombu_json.loads,
+        json_is_plain=_json_is_kombus() and "application/json" in accept,
+        decode_body=_BodyDecoder(accept),
+        encoder=_encoder(app),
+        errors=NativeErrors(app),
+        library=NativeRuns(app, tasks),
+        sends_followers=True,
+        explicit_ignore=True,
+        publish_errors=(EncodeError, OperationalError),
+        reraised_errors=(MemoryError, Reject),
+        hostname=hostname,
+        process_id=os.getpid(),
+        prerun_receivers=task_prerun.receivers,
+        postrun_receivers=task_postrun.receivers,
+        success_receivers=task_success.receivers,
+        send_prerun=task_prerun.send,
+        send_postrun=task_postrun.send,
+        send_success=task_success.send,
+        success_has_runtime=True,
+        logs_success=logging.getLogger("celery.app.trace").isEnabledFor(logging.INFO),
+        task_stack=_access(task_stack),
+        text_of=saferepr,
+        writer=job,
+    )
+
+
+def _access(stack: Stack[Any]) -> ContextStack:
+    return ContextStack(stack.push, stack.pop, None, None)
+
+
+def _bind(app: Celery, task: Task[Any, Any], backend: Any) -> TaskBinding:
+    kind = type(task)
+    stores = isinstance(backend, RedisBackend) and _is_plain(app)
+    return TaskBinding(
+        task=task,
+        name=task.name,
+        function=task if kind.__call__ is not Task.__call__ else task.run,
+        backend=backend,
+        request_stack=_access(task.request_stack),
+        key_prefix=backend.task_key_prefix.encode() if stores else b"",
+        stores_natively=stores,
+        result_text_size=task.resultrepr_maxsize,
+        deduplicates=False,
+        before_start=None if kind.before_start is Task.before_start else task.before_start,
+        on_success=None if kind.on_success is Task.on_success else task.on_success,
+        after_return=None if kind.after_return is Task.after_return else task.after_return,
+        on_task_init=None,
+        cleanup=None,
+    )
+
+
+def _is_plain(app: Celery) -> bool:
+    """Whether the tracer's own encoder writes what our backend would."""
+    conf = app.conf
+    return (
+        conf.result_serializer == "json"
+        and not conf.result_compression
+        and not conf.result_extended
+        and _json_is_kombus()
+    )
+
+
+def _json_is_kombus() -> bool:
+    return bool(registry._encoders["json"].encoder is kombu_json.dumps)
+
+
+def _encoder(app: Celery) -> MetaEncoder:
+    own = kombu_json.JSONEncoder()
+    markers: dict[int, Any] = {}
+    make = getattr(json.encoder, "c_make_encoder", None)
+    encode = make and make(
+        markers, own.default, json.encoder.encode_basestring_ascii, None, own.key_separator, own.item_separator,
+        own.sort_keys, own.skipkeys, own.allow_nan,
+    )  # fmt: skip
+    is_utc = app.now().isoformat().endswith("+00:00") and str(app.timezone) == "UTC"
+    return MetaEncoder(
+        encode or (lambda value, _level: own.iterencode(value)),
+        markers,
+        None if is_utc else (lambda: app.now().isoformat()),
+    )
+
+
+class _BodyDecoder:
+    """Decodes bodies as kombu's messages do, bounded."""
+
+    def __init__(self, accept: Any) -> None:
+        self._accept = accept
+
+    def __call__(self, body: bytes, headers: Mapping[str, Any], content_type: str, content_encoding: str) -> Any:
+        method = headers.get("compression")
+        if method:
+            body = decompress(method, body, _MAX_BODY_BYTES)
+        return loads(body, content_type, content_encoding, accept=self._accept)

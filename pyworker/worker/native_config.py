@@ -1,0 +1,156 @@
+"""The engine's configuration from the settings of our own app."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from pyworker.backends.redis import RedisBackend
+from pyworker.exceptions import ImproperlyConfigured
+from pyworker.routing import Router
+from pyworker.transport.redis_url import parse_redis_url
+from pyworker.worker.config import (
+    EngineConfig,
+    PoolConfig,
+    PrefetchConfig,
+    QueueOrder,
+    RedisBrokerConfig,
+    RedisResultConfig,
+    RetryPolicy,
+    ShutdownConfig,
+    TaskConfig,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyworker.app import Celery
+    from pyworker.worker.protocol import TaskSpec, WorkerOptions
+
+_HEALTH_CHECK_S = 25.0
+_VISIBILITY_TIMEOUT_S = 3600.0
+_PRIORITY_STEPS = (0, 3, 6, 9)
+_SEPARATOR = "\x06\x16"
+_POOLS = ("prefork", "processes", "solo")
+#: Celery's policy for results: 20 times, a second apart.
+_RESULT_RETRY = RetryPolicy(max_retries=20, interval_start_s=0.0, interval_step_s=1.0, interval_max_s=1.0)
+
+
+def engine_config(app: Celery, hostname: str, options: WorkerOptions, specs: Sequence[TaskSpec],
+                  notices_receipts: bool) -> EngineConfig:
+    """Return the configuration.
+
+    Raises:
+        ImproperlyConfigured: a setting is unusable; names it.
+    """
+    conf = app.conf
+    multiplier = options.prefetch_multiplier
+    return EngineConfig(
+        hostname=hostname,
+        broker=_broker(app, hostname, options),
+        results=_results(app),
+        tasks=tuple(
+            TaskConfig(
+                name=spec.name,
+                acks_late=spec.acks_late,
+                acks_on_failure=spec.acks_on_failure,
+                soft_time_limit_s=spec.soft_time_limit_s,
+                time_limit_s=spec.time_limit_s,
+            )
+            for spec in specs
+        ),
+        pool=PoolConfig(
+            concurrency=concurrency(app, options),
+            max_tasks_per_child=options.max_tasks_per_child or conf.worker_max_tasks_per_child,
+        ),
+        prefetch=PrefetchConfig(
+            multiplier=int(conf.worker_prefetch_multiplier if multiplier is None else multiplier),
+            strict=bool(options.disable_prefetch or conf.worker_disable_prefetch),
+        ),
+        notice_received=notices_receipts,
+        eta_task_limit=conf.worker_eta_task_limit,
+        shutdown=ShutdownConfig(
+            soft_timeout_s=float(conf.worker_soft_shutdown_timeout or 0.0),
+            soft_on_idle=bool(conf.worker_enable_soft_shutdown_on_idle),
+        ),
+    )
+
+
+def concurrency(app: Celery, options: WorkerOptions) -> int:
+    """Return the number of children."""
+    return int(options.concurrency or app.conf.worker_concurrency or os.cpu_count() or 1)
+
+
+def queue_names(app: Celery, options: WorkerOptions) -> tuple[str, ...]:
+    """Return the queues to consume from.
+
+    Raises:
+        ImproperlyConfigured: a queue that is asked for does not exist and must not be made.
+    """
+    router = Router(app.conf)
+    names = [router.queue(name).name for name in options.queues] if options.queues else router.names()
+    for name in names:
+        if router.queue(name).exchange_type == "fanout":
+            raise ImproperlyConfigured(f"task_queues: {name} is bound to a fanout exchange, not supported yet")
+    return tuple(dict.fromkeys(name for name in names if name not in options.exclude_queues))
+
+
+def require_pool(app: Celery, options: WorkerOptions) -> None:
+    """Refuse pools that are not there.
+
+    Raises:
+        ImproperlyConfigured: the setting names one.
+    """
+    name = options.pool if options.pool != "prefork" else app.conf.worker_pool
+    if name not in _POOLS:
+        raise ImproperlyConfigured(f"worker_pool: the pool {name!r} is not supported yet; use prefork or solo")
+
+
+def _broker(app: Celery, hostname: str, options: WorkerOptions) -> RedisBrokerConfig:
+    conf = app.conf
+    url = conf.broker_read_url or conf.broker_url
+    if not url or not isinstance(url, str):
+        raise ImproperlyConfigured("broker_url must be the URL of one broker")
+    transport: dict[str, Any] = {"health_check_interval": _HEALTH_CHECK_S, **(conf.broker_transport_options or {})}
+    order, queues = _order(transport.get("queue_order_strategy", "round_robin"), queue_names(app, options))
+    on_startup = conf.broker_connection_retry_on_startup
+    return RedisBrokerConfig(
+        address=parse_redis_url(
+            url, setting="broker_url", options=transport, connect_timeout_s=conf.broker_connection_timeout
+        ),
+        queues=queues,
+        owner=f"{hostname}.{os.getpid()}.{secrets.token_hex(4)}",
+        priority_steps=tuple(int(step) for step in transport.get("priority_steps") or _PRIORITY_STEPS),
+        separator=str(transport.get("sep") or _SEPARATOR),
+        global_keyprefix=str(transport.get("global_keyprefix") or ""),
+        queue_order=order,
+        visibility_timeout_s=float(transport.get("visibility_timeout") or _VISIBILITY_TIMEOUT_S),
+        unacked_key=str(transport.get("unacked_key") or "unacked"),
+        unacked_index_key=str(transport.get("unacked_index_key") or "unacked_index"),
+        retry=RetryPolicy(
+            retry=bool(conf.broker_connection_retry),
+            retry_on_startup=bool(conf.broker_connection_retry if on_startup is None else on_startup),
+            max_retries=conf.broker_connection_max_retries or None,
+        ),
+    )
+
+
+def _order(strategy: Any, queues: tuple[str, ...]) -> tuple[QueueOrder, tuple[str, ...]]:
+    if strategy == "round_robin":
+        return QueueOrder.ROUND_ROBIN, queues
+    if strategy == "priority":
+        return QueueOrder.PRIORITY, queues
+    if strategy == "sorted":
+        return QueueOrder.PRIORITY, tuple(sorted(queues))
+    raise ImproperlyConfigured(
+        f"broker_transport_options: queue_order_strategy {strategy!r} is not supported; "
+        "use round_robin, priority or sorted"
+    )
+
+
+def _results(app: Celery) -> RedisResultConfig | None:
+    backend = app.backend
+    if not isinstance(backend, RedisBackend):
+        return None
+    return RedisResultConfig(address=backend.address, expires_s=backend.expires_s, retry=_RESULT_RETRY)

@@ -1,0 +1,284 @@
+"""What the parent does about deliveries of our own app that the engine shows it: states, signals, log lines, verdict."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from kombu.serialization import loads, prepare_accept_content
+
+from pyworker import states
+from pyworker._native import decompress
+from pyworker.exceptions import (
+    InvalidTaskError,
+    NotRegistered,
+    Reject,
+    TaskRevokedError,
+    TimeLimitExceeded,
+    WorkerLostError,
+)
+from pyworker.followups import record_failure
+from pyworker.request import Context
+from pyworker.signals import task_failure, task_rejected, task_revoked, task_unknown
+from pyworker.worker.exception_info import ExceptionInfo
+from pyworker.worker.notices import human_status
+from pyworker.worker.protocol import Verdict
+
+if TYPE_CHECKING:
+    from pyworker._native import Notice
+    from pyworker.app import Celery
+    from pyworker.task import Task
+
+#: Celery's loggers: people filter by them.
+logger = logging.getLogger("celery.worker.request")
+consumer_logger = logging.getLogger("celery.worker.consumer.consumer")
+
+_MAX_BODY_BYTES = 512 * 1024 * 1024
+_SHOWN_BYTES = 2048
+_UNKNOWN_MESSAGE = """\
+Received and deleted unknown message.  Wrong destination?!?
+
+The full contents of the message body was: %s
+"""
+_UNKNOWN_TASK = """\
+Received unregistered task of type %s.
+The message has been ignored and discarded.
+
+Did you remember to import the module containing this task?
+Or maybe you're using relative imports?
+
+The full contents of the message body was:
+%s
+
+The full contents of the message headers:
+%s
+
+The delivery info for this task is:
+%s
+"""
+_INVALID_TASK = """\
+Received invalid task message: %s
+The message has been ignored and discarded.
+
+Please ensure your message conforms to the task message protocol.
+
+The full contents of the message body was:
+%s
+"""
+_UNDECODABLE = "Can't decode message body: %r [type:%r encoding:%r headers:%s]\n\nbody: %s\n"
+
+
+class NativeDeliveries:
+    """Answers the engine's delivery notices; used by the parent's main thread."""
+
+    def __init__(self, app: Celery, hostname: str) -> None:
+        self._app = app
+        self._hostname = hostname
+        self._accept = prepare_accept_content(app.conf.accept_content)
+        self._answers: dict[str, Callable[[Notice], Verdict]] = {
+            "unknown_task": self._unknown_task,
+            "malformed": self._malformed,
+            "invalid_task": self._invalid,
+            "undecodable": self._undecodable,
+            "protocol1": self._protocol_1,
+            "expired": self._revoked,
+            "revoked": self._revoked,
+            "terminated": self._terminated,
+            "lost": self._lost,
+            "soft_timeout": self._soft_timeout,
+            "hard_timeout": self._hard_timeout,
+            "rejected": self._rejected,
+            "too_many_deliveries": self._too_many_deliveries,
+        }
+        #: Set while a cold shutdown cancels what runs.
+        self.is_stopping_cold = False
+        #: Ids that remote control terminated: they end as revoked.
+        self.terminated_by_command: set[str] = set()
+
+    def resolve(self, notice: Notice) -> Verdict:
+        """Do what has to be done about a delivery and return how it ends."""
+        answer = self._answers.get(notice.reason)
+        if answer is None:
+            logger.error("Task %s[%s]: no rule for %r", notice.task_name, notice.task_id, notice.reason)
+            return Verdict.REJECT
+        return answer(notice)
+
+    # -- messages that never became jobs
+
+    def _unknown_task(self, notice: Notice) -> Verdict:
+        headers = _object(notice.headers)
+        consumer_logger.error(
+            _UNKNOWN_TASK, repr(notice.task_name), _shown(notice), headers,
+            _object(notice.properties).get("delivery_info"), exc_info=False,
+        )  # fmt: skip
+        error = NotRegistered(notice.task_name)
+        request = self._request(notice)
+        record_failure(self._app, notice.task_id, error, None, request, stores=not headers.get("ignore_result"))
+        task_unknown.send(sender=self, message=notice, exc=error, name=notice.task_name, id=notice.task_id)
+        return Verdict.REJECT
+
+    def _malformed(self, notice: Notice) -> Verdict:
+        consumer_logger.warning(_UNKNOWN_MESSAGE, _cut(notice.raw or notice.body))
+        task_rejected.send(sender=self, message=notice, exc=None)
+        return Verdict.REJECT
+
+    def _invalid(self, notice: Notice, error: Exception | None = None) -> Verdict:
+        error = error or InvalidTaskError(notice.text)
+        consumer_logger.error(_INVALID_TASK, error, _shown(notice))
+        task_rejected.send(sender=self, message=notice, exc=error)
+        return Verdict.REJECT
+
+    def _undecodable(self, notice: Notice) -> Verdict:
+        try:
+            self._payload(notice)
+        except Exception as error:
+            consumer_logger.critical(
+                _UNDECODABLE, error, notice.content_type, notice.content_encoding, _object(notice.headers),
+                _shown(notice), exc_info=True,
+            )  # fmt: skip
+            return Verdict.ACK
+        return self._invalid(notice, ValueError(notice.text))
+
+    def _protocol_1(self, notice: Notice) -> Verdict:
+        return self._invalid(notice, InvalidTaskError("messages of task protocol 1 are not supported yet by this app"))
+
+    # -- jobs
+
+    def _revoked(self, notice: Notice) -> Verdict:
+        logger.info("Discarding revoked task: %s[%s]", notice.task_name, notice.task_id)
+        is_expired = notice.reason == "expired"
+        self._announce_revoked(notice, notice.reason, terminated=False, signum=None, expired=is_expired)
+        return Verdict.ACK
+
+    def _terminated(self, notice: Notice) -> Verdict:
+        task = self._task(notice)
+        if self.is_stopping_cold and notice.task_id not in self.terminated_by_command:
+            return Verdict.ABANDON if task is not None and task.acks_late else Verdict.ACK
+        self.terminated_by_command.discard(notice.task_id)
+        self._announce_revoked(notice, "terminated", terminated=True, signum=_signal(notice.status), expired=False)
+        return Verdict.ACK
+
+    def _announce_revoked(self, notice: Notice, reason: str, *, terminated: bool, signum: Any, expired: bool) -> None:
+        request, task = self._request(notice), self._task(notice)
+        stores = task is None or not self._ignores(task, request) or bool(task.store_errors_even_if_ignored)
+        record_failure(
+            self._app, notice.task_id, TaskRevokedError(reason), None, request,
+            stores=stores, state=states.REVOKED, calls_errbacks=False,
+        )  # fmt: skip
+        task_revoked.send(sender=task, request=request, terminated=terminated, signum=signum, expired=expired)
+
+    def _lost(self, notice: Notice) -> Verdict:
+        text = f"Worker exited prematurely: {human_status(notice.status)} Job: {notice.handle}."
+        task = self._task(notice)
+        if task is not None and task.acks_late and task.reject_on_worker_lost:
+            logger.error("Task handler raised error: %r", WorkerLostError(text))
+            return Verdict.REQUEUE
+        self._fail(notice, WorkerLostError(text))
+        return Verdict.ACK
+
+    def _too_many_deliveries(self, notice: Notice) -> Verdict:
+        text = notice.text or "Message was delivered too often without finishing."
+        self._fail(notice, WorkerLostError(text))
+        return Verdict.REJECT
+
+    def _soft_timeout(self, notice: Notice) -> Verdict:
+        logger.warning("Soft time limit (%ss) exceeded for %s[%s]", _limit(notice), notice.task_name, notice.task_id)
+        return Verdict.ACK
+
+    def _hard_timeout(self, notice: Notice) -> Verdict:
+        limit = _limit(notice)
+        self._fail(notice, TimeLimitExceeded(limit))
+        logger.error("Hard time limit (%ss) exceeded for %s[%s]", limit, notice.task_name, notice.task_id)
+        task = self._task(notice)
+        if task is not None and task.acks_late and not task.acks_on_failure_or_timeout:
+            return Verdict.REQUEUE
+        return Verdict.ACK
+
+    def _rejected(self, notice: Notice) -> Verdict:
+        task = self._task(notice)
+        if notice.requeue:
+            return Verdict.REQUEUE if task is not None and task.acks_late else Verdict.ACK
+        reason = notice.text.partition("reject requeue=")[2].partition(": ")[2] or notice.text or None
+        self._fail(notice, Reject(reason, requeue=False), logs=False)
+        return Verdict.REJECT
+
+    def _fail(self, notice: Notice, error: Exception, *, logs: bool = True) -> None:
+        request, task = self._request(notice), self._task(notice)
+        try:
+            raise error
+        except Exception as raised:
+            einfo = ExceptionInfo(raised)
+        stores = task is None or not self._ignores(task, request) or bool(task.store_errors_even_if_ignored)
+        record_failure(self._app, notice.task_id, error, None, request, stores=stores)
+        task_failure.send(
+            sender=task, task_id=notice.task_id, exception=error, args=request.args, kwargs=request.kwargs,
+            traceback=einfo.traceback, einfo=einfo,
+        )  # fmt: skip
+        if logs:
+            logger.error("Task handler raised error: %r", error, exc_info=einfo.exc_info)
+
+    # -- parts
+
+    def _task(self, notice: Notice) -> Task[Any, Any] | None:
+        return self._app.tasks.get(notice.task_name)
+
+    @staticmethod
+    def _ignores(task: Task[Any, Any], request: Context) -> bool:
+        given = vars(request).get("ignore_result")
+        return bool(task.ignore_result if given is None else given)
+
+    def _request(self, notice: Notice) -> Context:
+        """Build the request; what cannot be decoded is left out."""
+        fields = _object(notice.headers)
+        properties = _object(notice.properties)
+        args: Any = ()
+        kwargs: Any = {}
+        try:
+            args, kwargs, embedded = self._payload(notice)
+            fields.update(embedded or {})
+        except Exception:
+            pass  # shown by the headers' own texts
+        fields.update(
+            id=notice.task_id, task=notice.task_name, args=args, kwargs=kwargs, called_directly=False,
+            hostname=self._hostname, properties=properties, reply_to=properties.get("reply_to"),
+            correlation_id=properties.get("correlation_id"), delivery_info=properties.get("delivery_info") or {},
+        )  # fmt: skip
+        return Context(fields)
+
+    def _payload(self, notice: Notice) -> Any:
+        body = notice.body
+        method = _object(notice.headers).get("compression")
+        if method:
+            body = decompress(method, body, _MAX_BODY_BYTES)
+        return loads(body, notice.content_type, notice.content_encoding, accept=self._accept)
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data) if data else {}
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _cut(data: bytes) -> str:
+    text = repr(data[:_SHOWN_BYTES])
+    return f"{text}... ({len(data)}b)" if len(data) > _SHOWN_BYTES else f"{text} ({len(data)}b)"
+
+
+def _shown(notice: Notice) -> str:
+    return _cut(notice.body)
+
+
+def _limit(notice: Notice) -> float | int:
+    return int(notice.seconds) if notice.seconds == int(notice.seconds) else notice.seconds
+
+
+def _signal(number: int) -> int:
+    try:
+        return signal.Signals(abs(number))
+    except ValueError:
+        return number
