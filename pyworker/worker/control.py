@@ -84,6 +84,7 @@ class ControlMailbox:
             app.control_mailbox() if isinstance(app, MailboxProvider) else Mailbox("celery", type="fanout")
         )
         self._stopping = threading.Event()
+        self._listening = threading.Event()
         self._wake_reader, self._wake_writer = os.pipe()
         self._thread: threading.Thread | None = None
 
@@ -98,6 +99,10 @@ class ControlMailbox:
             return
         self._thread = threading.Thread(target=self._run, name="pyworker-control", daemon=True)
         self._thread.start()
+
+    def wait_until_listening(self, timeout_s: float) -> bool:
+        """Whether broadcasts reach this node by now; waits for it. At once when remote control is off."""
+        return self._thread is None or self._listening.wait(timeout_s)
 
     def stop(self, *, deadline_s: float = 5.0) -> None:
         """Withdraw the mailbox and wait for the thread, at most until the deadline."""
@@ -157,6 +162,8 @@ class ControlMailbox:
                 connection.drain_events(timeout=0.001)
         except TimeoutError:
             pass
+        # kombu subscribes when it first looks for events, not when the consumer is made.
+        self._listening.set()
         cycle = getattr(connection.transport, "cycle", None)
         descriptors = list(getattr(cycle, "fds", ()))
         poller = select.poll()

@@ -31,6 +31,8 @@ logger = logging.getLogger("celery.worker")
 
 #: How long the fork server has to go away at the end; it holds nothing, so this is for its exit alone.
 _FORK_SERVER_EXIT_S = 2.0
+#: How long the worker waits with saying that it is ready; it works meanwhile.
+_MAILBOX_OPEN_S = 5.0
 
 
 class Runner:
@@ -116,10 +118,13 @@ class Runner:
         )
 
     def _on_first_ready(self) -> None:
-        self.app.on_ready(self)
-        logger.info("%s ready.", self.hostname)
+        # Upstream's mailbox is open before anybody can see that the worker is ready.
         self._mailbox = ControlMailbox(self.app, self)
         self._mailbox.start()
+        if not self._mailbox.wait_until_listening(_MAILBOX_OPEN_S):
+            logger.warning("remote control is not reachable yet")
+        self.app.on_ready(self)
+        logger.info("%s ready.", self.hostname)
 
     def _run_loop(self, solo: SoloPool | None) -> int:
         exit_code = EXIT_FAILURE
