@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 from kombu.message import Message
 
+from pyworker.compat.celery.compression import decompress_bounded
 from pyworker.worker.protocol import Verdict
 
 if TYPE_CHECKING:
@@ -56,18 +58,32 @@ def to_message(notice: Notice, accept: frozenset[str] | set[str] | None) -> Mess
     if notice.redelivered:
         delivery_info["redelivered"] = True
     properties["delivery_info"] = delivery_info
+    is_object = isinstance(headers, dict)
+    method = headers.get("compression") if is_object else None
+    body, failure = _plain_body(notice.raw or notice.body, method)
     message = Message(
-        body=notice.raw or notice.body,
+        body=body,
         delivery_tag=properties.get("delivery_tag") or notice.handle,
         content_type=notice.content_type or None,
         content_encoding=notice.content_encoding or None,
         delivery_info=delivery_info,
         properties=properties,
-        headers=headers if isinstance(headers, dict) else {},
         accept=accept,
         channel=VerdictChannel(),
     )
-    if not isinstance(headers, dict):
-        # The constructor looks a compression up in the headers, the consumer judges them.
-        message.headers = headers
+    # Not given to the constructor, which would undo a compression without any bound.
+    message.headers = headers
+    if failure is not None:
+        message.errors.append(failure)
     return message
+
+
+def _plain_body(body: bytes, method: Any) -> tuple[bytes, Any]:
+    """Return the body without its compression, and what failed in the form kombu keeps it."""
+    if not method:
+        return body, None
+    try:
+        return decompress_bounded(body, method), None
+    except Exception:
+        # Whatever a decoder raises is the consumer's to tell.
+        return body, sys.exc_info()

@@ -30,7 +30,8 @@ def read_outcome(result: Any, info: Any) -> tuple[Outcome, str]:
     if isinstance(error, Ignore):
         return Outcome.IGNORED, safe_repr(error)
     if isinstance(error, Retry):
-        return Outcome.RETRY, safe_repr(error.exc)
-    text = safe_repr(get_pickled_exception(error))
+        # The wrapper's, not always the predicate's: what upstream shows.
+        return Outcome.RETRY, safe_repr(result.exception.exc)
+    text = safe_repr(get_pickled_exception(result.exception))
     is_internal = info.state == states.FAILURE and getattr(result, "internal", False)
     return (Outcome.INTERNAL_ERROR if is_internal else Outcome.FAILURE), text

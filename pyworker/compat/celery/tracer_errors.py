@@ -104,10 +104,12 @@ class CeleryErrors:
         self._record(binding, run, error, states.FAILURE)
         celery_trace.traceback_clear(error)
 
-    def on_internal_error(self, binding: TaskBinding, run: Run, error: Exception) -> None:
-        """Handle an exception from outside the task's body."""
+    def on_internal_error(
+        self, binding: TaskBinding, run: Run, error: Exception, request: dict[str, Any]
+    ) -> None:
+        """Handle an exception from outside the task's body. ``request`` is the request as it came."""
         task = binding.task
-        celery_trace._signal_internal_error(task, run.task_id, run.args, run.kwargs, run.request, error)
+        celery_trace._signal_internal_error(task, run.task_id, run.args, run.kwargs, request, error)
         result = celery_trace.report_internal_error(task, error)
         if run.context is not None:
             self._record(binding, run, error, states.FAILURE)
