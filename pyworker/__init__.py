@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyworker import signals, states
-from pyworker._native import __version__
+from pyworker._native import __version__  # noqa: TID251 - the version is the build's
 from pyworker.app import Celery, shared_task
 from pyworker.canvas import Signature, chain, chord, group, maybe_signature, signature, subtask
 from pyworker.current import get_current_task

@@ -111,8 +111,9 @@ class Celery:
 
     # -- settings
 
-    def config_from_object(self, obj: object, silent: bool = False, force: bool = False,
-                           namespace: str | None = None) -> None:
+    def config_from_object(
+        self, obj: object, silent: bool = False, force: bool = False, namespace: str | None = None
+    ) -> None:
         """Load settings from a module, object or mapping, or the name of one, when one is first read.
 
         Args:
@@ -134,8 +135,9 @@ class Celery:
         if force:
             self.conf.get("broker_url")
 
-    def config_from_envvar(self, variable_name: str, silent: bool = False, force: bool = False,
-                           namespace: str | None = None) -> None:
+    def config_from_envvar(
+        self, variable_name: str, silent: bool = False, force: bool = False, namespace: str | None = None
+    ) -> None:
         """Load settings from the module that an environment variable names."""
         loaded = settings_of_environment(variable_name, silent, namespace)
         self.conf.load_later(lambda: loaded)
@@ -179,28 +181,39 @@ class Celery:
     @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
     @overload
-    def task(self, *, bind: Literal[True], **options: Any
-             ) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P, R]]: ...
+    def task(
+        self, *, bind: Literal[True], **options: Any
+    ) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P, R]]: ...
     @overload
     def task(self, *, bind: Literal[False] = False, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
-    def task(self, function: Any = None, /, **options: Any) -> Any:
+    def task(self, *functions: Any, bind: bool = False, **options: Any) -> Any:
         """Make a task of a function; works with and without options.
 
         Args:
-            function: the task's body.
+            functions: the task's body, if the decorator has no options.
             options: ``name``, ``bind``, ``base``, ``typing``, and any attribute of :class:`Task`.
         """
-        if function is not None:
+        if len(functions) > 1:
+            raise TypeError(f"@task() takes exactly 1 argument ({len(functions)} given)")
+        for function in functions:
             if not callable(function):
                 raise TypeError("argument 1 to @task() must be a callable")
-            return self.task_from_function(function, **options)
-        return lambda wrapped: self.task_from_function(wrapped, **options)
+            return self.task_from_function(function, bind=bind, **options)
+        return lambda wrapped: self.task_from_function(wrapped, bind=bind, **options)
 
-    def task_from_function(self, function: Callable[..., Any], *, name: str | None = None,
-                           base: type[Task[..., Any]] | None = None, bind: bool = False, shared: bool = True,
-                           lazy: bool = True, filter: Callable[..., Any] | None = None,  # noqa: A002
-                           **options: Any) -> Task[..., Any]:
+    def task_from_function(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        base: type[Task[..., Any]] | None = None,
+        bind: bool = False,
+        shared: bool = True,
+        lazy: bool = True,
+        filter: Callable[..., Any] | None = None,
+        **options: Any,
+    ) -> Task[..., Any]:
         """Return the task of a function, made if it does not exist yet."""
         name = name or self.gen_task_name(function.__name__, function.__module__)
         known = self.registry.get(name)
@@ -358,7 +371,7 @@ class Celery:
 
     _backend_settings: tuple[Any, ...] = ()
 
-    def AsyncResult(self, task_id: str, **options: Any) -> AsyncResult[Any]:  # noqa: N802
+    def AsyncResult(self, task_id: str, **options: Any) -> AsyncResult[Any]:
         """Return the result of a task."""
         options.setdefault("app", self)
         return AsyncResult(task_id, **options)

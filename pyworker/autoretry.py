@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def backoff_s(factor: float, retries: int, maximum: float, has_jitter: bool) -> int:
     """Return the countdown of a retry: doubling from ``factor``, bounded, and random below that with jitter."""
-    seconds = min(int(maximum), int(factor) * 2**retries)
+    seconds = min(int(maximum), int(factor) << retries)
     if has_jitter:
         seconds = random.randrange(seconds + 1)
     return max(0, seconds)
@@ -24,7 +24,7 @@ def backoff_s(factor: float, retries: int, maximum: float, has_jitter: bool) -> 
 def retrying(task: Task[Any, Any], run: Callable[..., Any]) -> Callable[..., Any]:
     """Return the task's body, made to retry on the exceptions that the task names."""
     kinds = tuple(task.autoretry_for or ())
-    others = tuple(task.dont_autoretry_for or ())
+    passed: tuple[type[BaseException], ...] = (Ignore, Retry, *(task.dont_autoretry_for or ()))
     if not kinds:
         return run
 
@@ -32,7 +32,7 @@ def retrying(task: Task[Any, Any], run: Callable[..., Any]) -> Callable[..., Any
     def run_or_retry(*args: Any, **kwargs: Any) -> Any:
         try:
             return run(*args, **kwargs)
-        except (Ignore, Retry, *others):
+        except passed:
             raise
         except kinds as error:
             options = dict(task.retry_kwargs or {})

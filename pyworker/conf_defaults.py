@@ -226,7 +226,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("worker_log_color", "bool", None, ("CELERYD_LOG_COLOR",)),
     Setting("worker_log_datefmt", "str", None, ("CELERYD_LOG_DATEFMT",)),
     Setting(
-        "worker_log_format", "str", "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s", ("CELERYD_LOG_FORMAT",),
+        "worker_log_format",
+        "str",
+        "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s",
+        ("CELERYD_LOG_FORMAT",),
     ),
     Setting("worker_lost_wait", "float", 10.0, ("CELERYD_WORKER_LOST_WAIT",)),
     Setting("worker_max_memory_per_child", "int", None, ("CELERYD_MAX_MEMORY_PER_CHILD",)),

@@ -65,10 +65,8 @@ def get_current_task() -> Task[Any, Any] | None:
 
 def get_current_worker_task() -> Task[Any, Any] | None:
     """Return the task that a worker runs in this thread, not one called directly from it."""
-    for task in reversed(task_stack.items):
-        if not task.request.called_directly:
-            return task
-    return None
+    running = (task for task in reversed(task_stack.items) if not task.request.called_directly)
+    return next(running, None)
 
 
 def set_joins_block(blocks: bool) -> None:

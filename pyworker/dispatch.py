@@ -50,14 +50,17 @@ class Signal:
         self._lock = threading.Lock()
 
     @overload
-    def connect(self, receiver: Receiver, /, sender: Any = None, weak: bool = True,
-                dispatch_uid: Hashable | None = None) -> Receiver: ...
+    def connect(
+        self, receiver: Receiver, /, sender: Any = None, weak: bool = True, dispatch_uid: Hashable | None = None
+    ) -> Receiver: ...
     @overload
-    def connect(self, /, *, sender: Any = None, weak: bool = True,
-                dispatch_uid: Hashable | None = None) -> Callable[[Receiver], Receiver]: ...
+    def connect(
+        self, /, *, sender: Any = None, weak: bool = True, dispatch_uid: Hashable | None = None
+    ) -> Callable[[Receiver], Receiver]: ...
 
-    def connect(self, receiver: Any = None, /, sender: Any = None, weak: bool = True,
-                dispatch_uid: Hashable | None = None) -> Any:
+    def connect(
+        self, receiver: Any = None, /, sender: Any = None, weak: bool = True, dispatch_uid: Hashable | None = None
+    ) -> Any:
         """Connect a receiver; works as a plain call and as a decorator with or without arguments.
 
         Args:
@@ -125,7 +128,7 @@ class Signal:
         wanted = _identity(sender)
         found: list[Callable[..., Any]] = []
         for (_, sender_key), held in tuple(self.receivers):
-            if sender_key == _ANY_SENDER or sender_key == wanted:
+            if sender_key in (_ANY_SENDER, wanted):
                 receiver = held() if isinstance(held, weakref.ReferenceType) else held
                 if receiver is not None:
                     found.append(receiver)

@@ -89,10 +89,12 @@ class Retry(TaskPredicate):
         sig: Any = None,
     ) -> None:
         self.message = message
+        self.exc: BaseException | None = None
+        self.excs: str | None = None
         if isinstance(exc, str):
-            self.exc, self.excs = None, exc
-        else:
-            self.exc, self.excs = exc, _describe(exc) if exc is not None else None
+            self.excs = exc
+        elif exc is not None:
+            self.exc, self.excs = exc, _describe(exc)
         self.when = when
         self.is_eager = is_eager
         self.sig = sig

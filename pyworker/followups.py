@@ -23,7 +23,7 @@ def send_followers(app: Celery, task_id: str, request: Mapping[str, Any], return
     """Publish callbacks and the next task of the chain, with a task's return value."""
     inherits = app.conf.task_inherit_parent_priority
     priority = (request.get("delivery_info") or {}).get("priority") if inherits else None
-    options = {"parent_id": task_id, "root_id": request.get("root_id") or task_id, "priority": priority}
+    options: dict[str, Any] = {"parent_id": task_id, "root_id": request.get("root_id") or task_id, "priority": priority}
     callbacks, chain = request.get("callbacks"), request.get("chain")
     if callbacks:
         signatures = [maybe_signature(callback, app=app) for callback in callbacks]
@@ -40,8 +40,17 @@ def send_followers(app: Celery, task_id: str, request: Mapping[str, Any], return
         following.apply_async((returned,), chain=list(chain[:-1]) or None, **options)
 
 
-def record_failure(app: Celery, task_id: str, error: BaseException, traceback: str | None, request: Context | None,
-                   *, stores: bool, state: str = states.FAILURE, calls_errbacks: bool = True) -> None:
+def record_failure(
+    app: Celery,
+    task_id: str,
+    error: BaseException,
+    traceback: str | None,
+    request: Context | None,
+    *,
+    stores: bool,
+    state: str = states.FAILURE,
+    calls_errbacks: bool = True,
+) -> None:
     """Store a failure and tell everybody who waits for the task."""
     backend: Any = app.backend
     if stores:
@@ -56,8 +65,7 @@ def record_failure(app: Celery, task_id: str, error: BaseException, traceback: s
         call_errbacks(app, request, error, traceback)
 
 
-def _fail_chain(app: Celery, chain: Any, error: BaseException, traceback: str | None, stores: bool, state: str
-                ) -> None:
+def _fail_chain(app: Celery, chain: Any, error: BaseException, traceback: str | None, stores: bool, state: str) -> None:
     """Mark the rest of a chain, which will never run, as failed too."""
     backend: Any = app.backend
     for element in chain or ():

@@ -61,7 +61,7 @@ class Context:
         """Set attributes; ``timelimit`` sets ``time_limit`` and ``soft_time_limit`` as well."""
         before = vars(self).get("timelimit", KNOWN_KEYS)
         vars(self).update(*sources, **values)
-        limits = vars(self).get("timelimit", KNOWN_KEYS)
+        limits: Any = vars(self).get("timelimit", KNOWN_KEYS)
         if limits is not before:
             known = isinstance(limits, (list, tuple)) and len(limits) >= 2
             self.time_limit = limits[0] if known else None

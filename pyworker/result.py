@@ -41,7 +41,7 @@ class AsyncResult(ResultBase, Generic[Value]):
 
     def __init__(
         self,
-        id: str,  # noqa: A002 - Celery's name
+        id: str,
         backend: Backend | None = None,
         task_name: str | None = None,
         app: Celery | None = None,
@@ -106,9 +106,7 @@ class AsyncResult(ResultBase, Generic[Value]):
         if self._meta is None:
             # A task's own failure says more than that of what was before it, so parents are looked at while waiting.
             tick = _both(self._raise_parent_error if follows else None, on_interval)
-            for _, meta in self.backend.wait_for(
-                [self.id], timeout_s=timeout, on_message=on_message, on_interval=tick
-            ):
+            for _, meta in self.backend.wait_for([self.id], timeout_s=timeout, on_message=on_message, on_interval=tick):
                 self._meta = meta
         if propagate:
             self.maybe_throw(callback=callback)
@@ -401,9 +399,14 @@ class ResultSet(ResultBase):
             if propagate:
                 waited[task_id].maybe_throw()
 
-    def iter_native(self, timeout: float | None = None, interval: float = 0.5, no_ack: bool = True,
-                    on_message: Callable[[Meta], Any] | None = None,
-                    on_interval: Callable[[], Any] | None = None) -> Iterator[tuple[str, Meta]]:
+    def iter_native(
+        self,
+        timeout: float | None = None,
+        interval: float = 0.5,
+        no_ack: bool = True,
+        on_message: Callable[[Meta], Any] | None = None,
+        on_interval: Callable[[], Any] | None = None,
+    ) -> Iterator[tuple[str, Meta]]:
         """Yield (id, meta) of the tasks as they are done."""
         ids = [result.id for result in _leaves(self.results)]
         return self.backend.wait_for(ids, timeout_s=timeout, on_message=on_message, on_interval=on_interval)
@@ -420,7 +423,8 @@ class ResultSet(ResultBase):
     def __eq__(self, other: object) -> bool:
         return other.results == self.results if isinstance(other, ResultSet) else NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]
+    def __hash__(self) -> int:
+        raise TypeError(f"unhashable type: {type(self).__name__!r}")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: [{', '.join(str(result) for result in self.results)}]>"
@@ -435,8 +439,9 @@ class GroupResult(ResultSet):
         parent: the result of what was before, in a chain.
     """
 
-    def __init__(self, id: str | None = None, results: Iterable[Any] = (), parent: Any = None,  # noqa: A002
-                 app: Celery | None = None) -> None:
+    def __init__(
+        self, id: str | None = None, results: Iterable[Any] = (), parent: Any = None, app: Celery | None = None
+    ) -> None:
         super().__init__(results, app)
         self.id = id
         self.parent = parent
@@ -450,7 +455,7 @@ class GroupResult(ResultSet):
         (backend or self.backend).delete_group(str(self.id))
 
     @classmethod
-    def restore(cls, id: str, backend: Backend | None = None, app: Celery | None = None) -> Any:  # noqa: A002
+    def restore(cls, id: str, backend: Backend | None = None, app: Celery | None = None) -> Any:
         """Return a stored group, None if there is none of that id."""
         app = app if app is not None else _current_app()
         stored = (backend or app.backend).restore_group(id)

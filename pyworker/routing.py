@@ -42,7 +42,8 @@ class MapRoute:
     def __init__(self, routes: Mapping[Any, Any] | Iterable[tuple[Any, Any]]) -> None:
         self._by_name: dict[str, Any] = {}
         self._by_pattern: list[tuple[re.Pattern[str], Any]] = []
-        for key, route in routes.items() if isinstance(routes, Mapping) else routes:
+        pairs: Iterable[tuple[Any, Any]] = routes.items() if isinstance(routes, Mapping) else routes
+        for key, route in pairs:
             if isinstance(key, re.Pattern):
                 self._by_pattern.append((key, route))
             elif "*" in key:
@@ -67,13 +68,14 @@ class Router:
         #: Whether routes depend on the task's name alone.
         self.is_static = all(isinstance(router, MapRoute) for router in self._routers)
 
-    def route(self, options: dict[str, Any], name: str, args: Any = (), kwargs: Any = None, task: Any = None
-              ) -> dict[str, Any]:
+    def route(
+        self, options: dict[str, Any], name: str, args: Any = (), kwargs: Any = None, task: Any = None
+    ) -> dict[str, Any]:
         """Return the options with a ``queue`` (:class:`Queue`) and what the route adds; given ones win."""
         given = self._expanded(options)
         found = next(filter(None, (self._ask(one, name, args, kwargs, given, task) for one in self._routers)), None)
         if found is not None:
-            route = self._expanded({"queue": found} if isinstance(found, str) else dict(found))
+            route = self._expanded({"queue": found} if isinstance(found, str) else found)
             return {**route, **{key: value for key, value in given.items() if value is not None}}
         if "queue" not in given:
             given["queue"] = self.queue(self._conf.task_default_queue)
@@ -102,8 +104,11 @@ class Router:
         queue: Queue | None = options.get("queue")
         exchange = getattr(options.get("exchange"), "name", options.get("exchange"))
         routing_key = options.get("routing_key")
-        mode = _delivery_mode(options.get("delivery_mode") or (queue.delivery_mode if queue else None)
-                              or self._conf.task_default_delivery_mode)
+        mode = _delivery_mode(
+            options.get("delivery_mode")
+            or (queue.delivery_mode if queue else None)
+            or self._conf.task_default_delivery_mode
+        )
         kind = options.get("exchange_type") or (queue.exchange_type if queue else "direct")
         if queue is not None and (not exchange or not routing_key) and kind == "direct":
             return Destination(queue.name, "", queue.name, mode)
@@ -122,15 +127,16 @@ class Router:
         """Names of the queues that a worker consumes from by default."""
         return list(self._queues) if self._conf.task_queues else [self._conf.task_default_queue]
 
-    def _expanded(self, route: Mapping[str, Any]) -> dict[str, Any]:
+    def _expanded(self, route: Any) -> dict[str, Any]:
         expanded = dict(route)
         queue = expanded.pop("queue", None)
         if queue:
             expanded["queue"] = self.queue(queue) if isinstance(queue, str) else as_queue(queue, self._conf)
         return expanded
 
-    def _ask(self, router: RouterFunction, name: str, args: Any, kwargs: Any, options: Any, task: Any
-             ) -> Mapping[str, Any] | str | None:
+    def _ask(
+        self, router: RouterFunction, name: str, args: Any, kwargs: Any, options: Any, task: Any
+    ) -> Mapping[str, Any] | str | None:
         if hasattr(router, "route_for_task"):
             return router.route_for_task(name, args, kwargs)  # type: ignore[no-any-return]
         return router(name, args or (), kwargs or {}, options, task=task)

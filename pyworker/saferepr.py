@@ -182,7 +182,7 @@ def _scalar(value: object) -> _Token | None:
     return None
 
 
-def _members(values: Sequence[Any]) -> Iterator[Any]:
+def _members(values: Any) -> Iterator[Any]:
     for index, value in enumerate(values):
         if index:
             yield _SEPARATOR

@@ -48,7 +48,7 @@ def precedence(name: str) -> int:
     return _PRECEDENCE_OF.get(name, _PRECEDENCE_OF_OWN_STATES)
 
 
-class state(str):  # noqa: N801 - Celery's name
+class state(str):
     """A state that compares by how final it is: ``state("PENDING") < state("SUCCESS")``."""
 
     __slots__ = ()

@@ -21,6 +21,7 @@ from pyworker.exceptions import (
     Reject,
     Retry,
 )
+from pyworker.exceptions import Retry as RetryError
 from pyworker.identifiers import uuid
 from pyworker.publish.publisher import Call
 from pyworker.request import Context
@@ -115,8 +116,8 @@ class Task(Generic[P, R]):
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
         app = type(self)._app
-        if app is not None and name in _EXECUTION_OPTIONS or name == "ignore_result":
-            self.app.forget_template(self.name)
+        if app is not None and (name in _EXECUTION_OPTIONS or name == "ignore_result"):
+            app.forget_template(self.name)
 
     # -- being a task of an app
 
@@ -210,7 +211,7 @@ class Task(Generic[P, R]):
         if parent is not None:
             _inherit(parent, options, app)
         task_id = task_id or uuid()
-        ignored = options.get("ignore_result", None)
+        ignored = options.get("ignore_result")
         app.publish_call(Call(self.name, self, task_id, given, named, options))
         result: AsyncResult[R] = AsyncResult(task_id, None, self.name, app)
         result.ignored = self.ignore_result if ignored is None else ignored
@@ -251,7 +252,7 @@ class Task(Generic[P, R]):
             _inherit(parent, options, self.app)
         return options
 
-    def AsyncResult(self, task_id: str, **options: Any) -> AsyncResult[R]:  # noqa: N802 - Celery's name
+    def AsyncResult(self, task_id: str, **options: Any) -> AsyncResult[R]:
         """Return the result of a run of this task."""
         return AsyncResult(task_id, task_name=self.name, app=self.app, **options)
 
@@ -277,8 +278,9 @@ class Task(Generic[P, R]):
         """Return a signature that takes no further arguments."""
         return Signature(self, args, kwargs, immutable=True)
 
-    def signature_from_request(self, request: Context | None = None, args: Any = None, kwargs: Any = None,
-                               queue: Any = None, **extra: Any) -> Signature:
+    def signature_from_request(
+        self, request: Context | None = None, args: Any = None, kwargs: Any = None, queue: Any = None, **extra: Any
+    ) -> Signature:
         """Return the signature that would send a request again."""
         request = self.request if request is None else request
         options = {
@@ -311,7 +313,7 @@ class Task(Generic[P, R]):
         countdown: float | None = None,
         max_retries: int | None = None,
         **options: Any,
-    ) -> Retry:
+    ) -> RetryError:
         """Send the task again, under the same id.
 
         Args:

@@ -45,12 +45,14 @@ class Backend(Protocol):
             pyworker.exceptions.OperationalError: the store is gone.
         """
 
-    def store_result(self, task_id: str, result: Any, state: str, traceback: str | None = None,
-                     request: Any = None) -> Any:
+    def store_result(
+        self, task_id: str, result: Any, state: str, traceback: str | None = None, request: Any = None
+    ) -> Any:
         """Store a state."""
 
-    def mark_as_done(self, task_id: str, result: Any, request: Any = None, store_result: bool = True,
-                     state: str = states.SUCCESS) -> None:
+    def mark_as_done(
+        self, task_id: str, result: Any, request: Any = None, store_result: bool = True, state: str = states.SUCCESS
+    ) -> None:
         """Store a success and count it if it is part of a chord."""
 
     def on_chord_part_return(self, request: Any, state: str, result: Any) -> None:
@@ -85,12 +87,14 @@ class DisabledBackend:
         """Return ``disabled://``."""
         return "disabled://"
 
-    def store_result(self, task_id: str, result: Any, state: str, traceback: str | None = None,
-                     request: Any = None) -> Any:
+    def store_result(
+        self, task_id: str, result: Any, state: str, traceback: str | None = None, request: Any = None
+    ) -> Any:
         """Store nothing."""
 
-    def mark_as_done(self, task_id: str, result: Any, request: Any = None, store_result: bool = True,
-                     state: str = states.SUCCESS) -> None:
+    def mark_as_done(
+        self, task_id: str, result: Any, request: Any = None, store_result: bool = True, state: str = states.SUCCESS
+    ) -> None:
         """Store nothing."""
 
     def on_chord_part_return(self, request: Any, state: str, result: Any) -> None:

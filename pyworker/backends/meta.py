@@ -45,7 +45,7 @@ class MetaCodec:
         if self.compression:
             packed, content_type = compress(self.compression, raw)
             return b"".join((COMPRESSED, content_type.encode(), b"\x00", packed))
-        return raw  # type: ignore[no-any-return]
+        return raw
 
     def decode(self, payload: bytes) -> Any:
         """Decode a payload."""

@@ -122,8 +122,9 @@ class RedisBackend:
 
     # -- writing
 
-    def store_result(self, task_id: str, result: Any, state: str, traceback: str | None = None,
-                     request: Any = None) -> Any:
+    def store_result(
+        self, task_id: str, result: Any, state: str, traceback: str | None = None, request: Any = None
+    ) -> Any:
         """Store a state; a success that is stored already stays.
 
         Raises:
@@ -139,8 +140,9 @@ class RedisBackend:
             self.call(self._write, key, value)
         return stored
 
-    def mark_as_done(self, task_id: str, result: Any, request: Any = None, store_result: bool = True,
-                     state: str = states.SUCCESS) -> None:
+    def mark_as_done(
+        self, task_id: str, result: Any, request: Any = None, store_result: bool = True, state: str = states.SUCCESS
+    ) -> None:
         """Store a success and count it if it is part of a chord."""
         if store_result:
             self.store_result(task_id, result, state, request=request)

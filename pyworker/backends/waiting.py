@@ -94,7 +94,9 @@ class Waiting:
         if not thread.is_busy and thread.process_id == os.getpid():
             pubsub, thread.pubsub = thread.pubsub, None
         thread.is_busy = True
-        return self._backend.client.pubsub() if pubsub is None else pubsub
+        if pubsub is None:
+            pubsub = self._backend.client.pubsub()  # type: ignore[no-untyped-call]
+        return pubsub
 
     def _release(self, pubsub: Any, keeps: bool) -> None:
         thread = self._thread

@@ -22,7 +22,7 @@ def _unrolled(task: Any) -> Any:
 
 
 @Signature.register_type("chain")
-class chain(Signature):  # noqa: N801 - Celery's name
+class chain(Signature):
     """Tasks that run one after the other.
 
     ``chain(a, b)`` is ``a | b``: what comes of it may be a chord (``group | task``) or the only task itself.
@@ -104,8 +104,13 @@ class chain(Signature):  # noqa: N801 - Celery's name
         """Send the first task, with these arguments before and over its own."""
         return self.apply_async(args, kwargs) if self.tasks else None
 
-    def apply_async(self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None,
-                    route_name: str | None = None, **options: Any) -> Any:
+    def apply_async(
+        self,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        route_name: str | None = None,
+        **options: Any,
+    ) -> Any:
         """Send the first task; the others travel with it. Returns the last one's result."""
         merged = {**self.options, **{key: value for key, value in options.items() if value is not None}}
         take = merged.pop
@@ -126,8 +131,15 @@ class chain(Signature):  # noqa: N801 - Celery's name
         sent = first.apply_async(**merged, chain=following or None)
         return results[0] if steps else sent
 
-    def freeze(self, _id: str | None = None, group_id: str | None = None, chord: Any = None,
-               root_id: str | None = None, parent_id: str | None = None, group_index: int | None = None) -> Any:
+    def freeze(
+        self,
+        _id: str | None = None,
+        group_id: str | None = None,
+        chord: Any = None,
+        root_id: str | None = None,
+        parent_id: str | None = None,
+        group_index: int | None = None,
+    ) -> Any:
         """Give every task its id; returns the last one's result."""
         steps, results = self._prepared(
             self.args, None, None, last_id=_id, root_id=root_id, group_id=group_id, chord_body=chord,
@@ -161,8 +173,9 @@ class chain(Signature):  # noqa: N801 - Celery's name
             for errback in as_list(errbacks):
                 task.link_error(errback)
             if position == 0:
-                result = task.freeze(last_id, root_id=root_id, group_id=group_id, chord=chord_body,
-                                     group_index=group_index)
+                result = task.freeze(
+                    last_id, root_id=root_id, group_id=group_id, chord=chord_body, group_index=group_index
+                )
             else:
                 result = task.freeze(root_id=root_id)
             if results:

@@ -17,7 +17,7 @@ _NOT_FOR_HEADER = frozenset({"chain", "chord", "group_id", "group_index"})
 
 
 @Signature.register_type("chord")
-class chord(Signature):  # noqa: N801 - Celery's name
+class chord(Signature):
     """A group, the header, with a task, the body, that is sent with the list of its results.
 
     Args:
@@ -80,8 +80,13 @@ class chord(Signature):  # noqa: N801 - Celery's name
         """Send the header."""
         return self.apply_async((), {"body": body} if body is not None else {}, **options)
 
-    def apply_async(self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None,
-                    route_name: str | None = None, **options: Any) -> Any:
+    def apply_async(
+        self,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        route_name: str | None = None,
+        **options: Any,
+    ) -> Any:
         """Send the header; the body travels with it. Returns the body's result."""
         given = dict(kwargs or {})
         body = maybe_signature(given.pop("body", None) or self.body, clone=True)
@@ -94,14 +99,22 @@ class chord(Signature):  # noqa: N801 - Celery's name
             body.link(callback)
         for errback in as_list(take("link_error", None)):
             body.link_error(errback)
-        delay = {key: take(key) for key in ("countdown", "eta") if key in merged}
+        delay: dict[str, Any] = {key: take(key) for key in ("countdown", "eta") if key in merged}
         body.options.update({key: value for key, value in merged.items() if key != "parent_id"})
         header_options = {key: value for key, value in merged.items() if key not in _NOT_FOR_HEADER}
-        return self._send(body, group_id, body_id, (*(args or ()), *self.args), header_kwargs,
-                          {**header_options, **delay})
+        return self._send(
+            body, group_id, body_id, (*(args or ()), *self.args), header_kwargs, {**header_options, **delay}
+        )
 
-    def _send(self, body: Any, group_id: str, body_id: str | None, args: tuple[Any, ...], kwargs: dict[str, Any],
-              options: dict[str, Any]) -> Any:
+    def _send(
+        self,
+        body: Any,
+        group_id: str,
+        body_id: str | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: dict[str, Any],
+    ) -> Any:
         app = self.app
         header = group([maybe_signature(task).clone() for task in _tasks(self.tasks)], app=app)
         result = body.freeze(body_id, group_id=group_id, root_id=body.options.get("root_id"))
@@ -113,8 +126,15 @@ class chord(Signature):  # noqa: N801 - Celery's name
         result.parent = sent
         return result
 
-    def freeze(self, _id: str | None = None, group_id: str | None = None, chord: Any = None,
-               root_id: str | None = None, parent_id: str | None = None, group_index: int | None = None) -> Any:
+    def freeze(
+        self,
+        _id: str | None = None,
+        group_id: str | None = None,
+        chord: Any = None,
+        root_id: str | None = None,
+        parent_id: str | None = None,
+        group_index: int | None = None,
+    ) -> Any:
         """Give header and body their ids; returns the body's result."""
         header = self.tasks if isinstance(self.tasks, group) else group(_tasks(self.tasks), app=self._app)
         header_result = header.freeze(parent_id=parent_id, root_id=root_id, chord=self.body)
@@ -156,7 +176,7 @@ class chord(Signature):  # noqa: N801 - Celery's name
     def __repr__(self) -> str:
         if self.body is None:
             return f"<chord without body: {self.tasks!r}>"
-        return "%" + self.body.reprcall(self.tasks)
+        return f"%{self.body.reprcall(self.tasks)}"
 
 
 def _header(header: Any, app: Celery | None) -> list[Any]:

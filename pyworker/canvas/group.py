@@ -28,7 +28,7 @@ def tasks_of(given: tuple[Any, ...], app: Celery | None = None) -> list[Any]:
 
 
 @Signature.register_type("group")
-class group(Signature):  # noqa: N801 - Celery's name
+class group(Signature):
     """Tasks that run side by side; their results come as a list.
 
     Args:
@@ -37,9 +37,7 @@ class group(Signature):  # noqa: N801 - Celery's name
     """
 
     def __init__(self, *tasks: Any, app: Celery | None = None, **options: Any) -> None:
-        super().__init__(
-            "celery.group", (), {"tasks": tasks_of(tasks, app)}, options, subtask_type="group", app=app
-        )
+        super().__init__("celery.group", (), {"tasks": tasks_of(tasks, app)}, options, subtask_type="group", app=app)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], app: Celery | None = None) -> Signature:
@@ -66,8 +64,15 @@ class group(Signature):  # noqa: N801 - Celery's name
         """Send the tasks; arguments come before each one's own."""
         return self.apply_async(args, **options)
 
-    def apply_async(self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None,
-                    route_name: str | None = None, *, add_to_parent: bool = True, **options: Any) -> Any:
+    def apply_async(
+        self,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        route_name: str | None = None,
+        *,
+        add_to_parent: bool = True,
+        **options: Any,
+    ) -> Any:
         """Send the tasks in one batch; returns a :class:`GroupResult`.
 
         Raises:
@@ -92,8 +97,9 @@ class group(Signature):  # noqa: N801 - Celery's name
             parent.add_trail(result)
         return result
 
-    def _send(self, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, group_id: str,
-              options: dict[str, Any]) -> list[Any]:
+    def _send(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, group_id: str, options: dict[str, Any]
+    ) -> list[Any]:
         """Send each task: plain ones together, whatever is more by its own means."""
         app = self.app
         chord = options.pop("chord", None)
@@ -139,8 +145,15 @@ class group(Signature):  # noqa: N801 - Celery's name
             elif member.subtask_type != "chain" or member.kwargs["tasks"]:
                 yield member
 
-    def freeze(self, _id: str | None = None, group_id: str | None = None, chord: Any = None,
-               root_id: str | None = None, parent_id: str | None = None, group_index: int | None = None) -> Any:
+    def freeze(
+        self,
+        _id: str | None = None,
+        group_id: str | None = None,
+        chord: Any = None,
+        root_id: str | None = None,
+        parent_id: str | None = None,
+        group_index: int | None = None,
+    ) -> Any:
         """Give every task its id; returns the group's result."""
         options = self.options
         own_id = options.setdefault("task_id", _id or uuid())

@@ -47,7 +47,7 @@ class Signature(dict[str, Any]):
         args: Iterable[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
-        type: Task[Any, Any] | None = None,  # noqa: A002 - Celery's name
+        type: Task[Any, Any] | None = None,
         subtask_type: str | None = None,
         immutable: bool = False,
         app: Celery | None = None,
@@ -175,8 +175,13 @@ class Signature(dict[str, Any]):
         """Send the task, with these arguments before and over its own."""
         return self.apply_async(args, kwargs)
 
-    def apply_async(self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None,
-                    route_name: str | None = None, **options: Any) -> Any:
+    def apply_async(
+        self,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        route_name: str | None = None,
+        **options: Any,
+    ) -> Any:
         """Send the task; arguments come before and over its own, options over its own."""
         given = {name: value for name, value in options.items() if value is not None}
         merged_args, merged_kwargs, merged = self._merged(args, kwargs, given)
@@ -191,9 +196,13 @@ class Signature(dict[str, Any]):
         """Send the task and wait for its result."""
         return self.apply_async().get()
 
-    def _merged(self, args: Iterable[Any] | None, kwargs: Mapping[str, Any] | None,
-                options: Mapping[str, Any] | None, force: bool = False
-                ) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]:
+    def _merged(
+        self,
+        args: Iterable[Any] | None,
+        kwargs: Mapping[str, Any] | None,
+        options: Mapping[str, Any] | None,
+        force: bool = False,
+    ) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]:
         own = self.options
         merged = own
         if options:
@@ -321,14 +330,19 @@ class Signature(dict[str, Any]):
         task = self._type if self._type is not None else self.app.tasks.get(self.task)
         return self.app.AsyncResult(task_id) if task is None else task.AsyncResult(task_id)
 
+    @classmethod
+    def joined(cls, left: Any, right: Any) -> Any:
+        """Return ``left | right``; chains do it."""
+        return NotImplemented
+
     def part_count(self) -> int:
         """How many parts this is in a chord's header."""
         return 1
 
     def __or__(self, other: Any) -> Any:
-        return Signature.types["chain"].joined(self, other)  # type: ignore[attr-defined]
+        return Signature.types["chain"].joined(self, other)
 
-    __ior__ = __or__  # type: ignore[assignment]
+    __ior__ = __or__
 
     def reprcall(self, *args: Any, **kwargs: Any) -> str:
         """Return the call as it would be written."""

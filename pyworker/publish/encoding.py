@@ -61,7 +61,8 @@ def encode(value: Any, serializer: str) -> Payload:
     """
     from kombu import serialization
 
-    content_type, content_encoding, data = serialization.dumps(value, serializer=serializer)
+    encoded: tuple[Any, Any, Any] = serialization.dumps(value, serializer=serializer)
+    content_type, content_encoding, data = encoded
     return Payload(data.encode() if isinstance(data, str) else data, content_type, content_encoding)
 
 

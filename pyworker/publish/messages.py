@@ -85,8 +85,9 @@ def build(
     if not isinstance(kwargs, Mapping):
         raise TypeError("task keyword arguments must be a mapping")
     take = options.pop
-    embedded = Embedded(_listed(take("link", None)), _listed(take("link_error", None)), take("chain", None),
-                        take("chord", None))
+    embedded = Embedded(
+        _listed(take("link", None)), _listed(take("link_error", None)), take("chain", None), take("chord", None)
+    )
     eta = _moment(take("eta", None), options.get("countdown"), clock)
     expires = take("expires", None)
     expiration_s = None if expires is None else _seconds_until(expires, clock)

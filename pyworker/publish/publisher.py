@@ -138,8 +138,11 @@ class Publisher:
         conf = self._app.conf
         router = self.router
         options = dict(task.execution_options()) if task is not None else {}
-        if not router.is_static or conf.task_compression or (options.keys() - _ROUTING_OPTIONS) or (
-            (task.serializer if task is not None else conf.task_serializer) != "json"
+        if (
+            not router.is_static
+            or conf.task_compression
+            or (options.keys() - _ROUTING_OPTIONS)
+            or ((task.serializer if task is not None else conf.task_serializer) != "json")
         ):
             return None
         options = router.route(options, name, task=task)

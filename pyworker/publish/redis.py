@@ -103,8 +103,9 @@ class RedisOutlet:
         """Close idle connections."""
         self._publisher.close()
 
-    def _again(self, publish: Callable[[], None], error: NativeError, retry: bool | None,
-               policy: Mapping[str, Any] | None) -> None:
+    def _again(
+        self, publish: Callable[[], None], error: NativeError, retry: bool | None, policy: Mapping[str, Any] | None
+    ) -> None:
         rule = {**(self._policy or {}), **(policy or {})}
         allowed = self._policy is not None if retry is None else retry
         limit = rule.get("max_retries", 3)

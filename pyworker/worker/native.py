@@ -9,7 +9,7 @@ from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kombu import Connection
+from kombu.connection import Connection
 from kombu.pidbox import Mailbox
 
 from pyworker._native import __version__

@@ -81,8 +81,9 @@ class _Job:
             raise BackendStoreError(str(error)) from error
 
 
-def start_native_child(app: Celery, hostname: str, link: ChildLink, index: int, names: Sequence[str]
-                       ) -> NativeTaskRunner:
+def start_native_child(
+    app: Celery, hostname: str, link: ChildLink, index: int, names: Sequence[str]
+) -> NativeTaskRunner:
     """Initialise this process and return what runs its tasks."""
     if os.getpid() != _MAIN_PID:
         multiprocessing.current_process().name = f"ForkPoolWorker-{index + 1}"
@@ -108,7 +109,7 @@ def stop_native_child(app: Celery, pid: int, exitcode: int) -> None:
 
 
 def _hooks(app: Celery, hostname: str, tasks: list[Task[Any, Any]], job: _Job | None) -> TracerHooks:
-    accept = prepare_accept_content(app.conf.accept_content)
+    accept: Any = prepare_accept_content(app.conf.accept_content)
     return TracerHooks(
         context_type=Context,
         known_keys=KNOWN_KEYS,

@@ -37,8 +37,9 @@ _POOLS = ("prefork", "processes", "solo")
 _RESULT_RETRY = RetryPolicy(max_retries=20, interval_start_s=0.0, interval_step_s=1.0, interval_max_s=1.0)
 
 
-def engine_config(app: Celery, hostname: str, options: WorkerOptions, specs: Sequence[TaskSpec],
-                  notices_receipts: bool) -> EngineConfig:
+def engine_config(
+    app: Celery, hostname: str, options: WorkerOptions, specs: Sequence[TaskSpec], notices_receipts: bool
+) -> EngineConfig:
     """Return the configuration.
 
     Raises:

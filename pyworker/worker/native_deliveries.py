@@ -1,4 +1,4 @@
-"""What the parent does about deliveries of our own app that the engine shows it: states, signals, log lines, verdict."""
+"""What the parent does about deliveries of our own app that the engine shows it."""
 
 from __future__ import annotations
 

@@ -72,11 +72,11 @@ class NativeErrors:
         self._failed(binding, run, error, internal=False)
         clear_frames(error)
 
-    def on_internal_error(self, binding: TaskBinding, run: Run, error: Exception) -> None:
+    def on_internal_error(self, binding: TaskBinding, run: Run, error: Exception, request: dict[str, Any]) -> None:
         """Handle an exception from outside the task's body."""
         einfo = ExceptionInfo(error, internal=True)
         task_internal_error.send(
-            sender=binding.task, task_id=run.task_id, args=run.args, kwargs=run.kwargs, request=run.request,
+            sender=binding.task, task_id=run.task_id, args=run.args, kwargs=run.kwargs, request=request,
             exception=error, traceback=error.__traceback__, einfo=einfo,
         )  # fmt: skip
         logger.warning("Exception raised outside body: %r:\n%s", error, einfo.traceback)
@@ -97,8 +97,18 @@ class NativeErrors:
         """Call the task's own ``after_return`` unless the run counts for nothing or is repeated."""
         if run.state not in _WITHOUT_AFTER_RETURN:
             einfo = ExceptionInfo(run.info.error) if run.info is not None else None
-            self._call(binding, run, "after_return", binding.after_return, run.state, run.returned, run.task_id,
-                       run.args, run.kwargs, einfo)
+            self._call(
+                binding,
+                run,
+                "after_return",
+                binding.after_return,
+                run.state,
+                run.returned,
+                run.task_id,
+                run.args,
+                run.kwargs,
+                einfo,
+            )
 
     def log_success(self, binding: TaskBinding, run: Run) -> None:
         """Write the line that says that the task succeeded."""
@@ -131,8 +141,9 @@ class NativeErrors:
         outcome = Outcome.INTERNAL_ERROR if internal else Outcome.FAILURE
         self._end(run, Ending(states.FAILURE, outcome, error))
         einfo = ExceptionInfo(error, internal)
-        record_failure(self._app, run.task_id, error, einfo.traceback, request,
-                       stores=_stores_errors(task, run.ignored))
+        record_failure(
+            self._app, run.task_id, error, einfo.traceback, request, stores=_stores_errors(task, run.ignored)
+        )
         task.on_failure(error, run.task_id, run.args, run.kwargs, einfo)
         task_failure.send(
             sender=task, task_id=run.task_id, exception=error, args=run.args, kwargs=run.kwargs,
@@ -145,8 +156,9 @@ class NativeErrors:
         else:
             self._log(binding, run, _LOG_FAILURE, logging.ERROR, einfo, "raised unexpected")
 
-    def _log(self, binding: TaskBinding, run: Run, text: str, level: int, einfo: ExceptionInfo, description: str
-             ) -> None:
+    def _log(
+        self, binding: TaskBinding, run: Run, text: str, level: int, einfo: ExceptionInfo, description: str
+    ) -> None:
         data = {
             **_described(binding.task, run.context, run.task_id),
             "exc": describe(einfo.exception),
@@ -208,8 +220,9 @@ class NativeRuns:
         einfo = ExceptionInfo(error)
         context = run.context if run.context is not None else Context(run.request)
         try:
-            record_failure(self._app, run.task_id, error, einfo.traceback, context,
-                           stores=_stores_errors(task, run.ignored))
+            record_failure(
+                self._app, run.task_id, error, einfo.traceback, context, stores=_stores_errors(task, run.ignored)
+            )
             task_failure.send(
                 sender=task, task_id=run.task_id, exception=error, args=run.args, kwargs=run.kwargs,
                 traceback=einfo.traceback, einfo=einfo,
