@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import celery.app.trace as celery_trace
-from billiard.einfo import ExceptionInfo
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from celery import Celery, signals
 from celery._state import _set_task_join_will_block
 from celery.app.task import Context
@@ -57,8 +57,9 @@ _ADDRESS = re.compile(r"0x[0-9a-f]+")
 class Link:
     """The pool link's place: what the engine would get."""
 
-    def __init__(self, timeline: list[Any]) -> None:
+    def __init__(self, timeline: list[Any], read: Callable[[bytes], Any]) -> None:
         self._timeline = timeline
+        self._read = read
         self.ended: tuple[int, Outcome, str] | None = None
         self._running = 0
 
@@ -69,8 +70,9 @@ class Link:
 
     def store(self, sequence: int, key: bytes, value: bytes, is_success: bool) -> None:
         """Take a write."""
-        self._timeline.append(("store", key.decode(), stored_meta(value)))
-        assert is_success == (stored_meta(value).get("status") == "SUCCESS")
+        self._timeline.append(("store", key.decode(), stored_meta(value, self._read)))
+        status = stored_meta(value, self._read).get("status")
+        assert status is None or is_success == (status == "SUCCESS")
         assert sequence == (self._running if key.decode().endswith(TASK_ID) else 0)
 
     def flush(self) -> None:
@@ -92,8 +94,9 @@ class Link:
 class RedisClient:
     """The Redis server's place for what Celery's backend does itself."""
 
-    def __init__(self, timeline: list[Any]) -> None:
+    def __init__(self, timeline: list[Any], read: Callable[[bytes], Any]) -> None:
         self._timeline = timeline
+        self._read = read
         self.values: dict[bytes, bytes] = {}
 
     def get(self, key: bytes) -> bytes | None:
@@ -109,24 +112,36 @@ class RedisClient:
         pass
 
     def setex(self, key: bytes, _expires: int, value: Any) -> None:
+        self.set(key, value)
+
+    def set(self, key: bytes, value: Any) -> None:
         data = value.encode() if isinstance(value, str) else value
         self.values[key] = data
-        self._timeline.append(("store", key.decode(), stored_meta(data)))
+        self._timeline.append(("store", key.decode(), stored_meta(data, self._read)))
 
     def publish(self, _key: bytes, _value: Any) -> None:
+        pass
+
+    def pubsub(self, **_: Any) -> RedisClient:
+        return self
+
+    def subscribe(self, *_keys: bytes) -> None:
+        pass
+
+    def unsubscribe(self, *_keys: bytes) -> None:
         pass
 
     def execute(self) -> None:
         pass
 
 
-def stored_meta(data: bytes) -> Any:
+def stored_meta(data: bytes, read: Callable[[bytes], Any]) -> Any:
     """Read a stored meta; JSON as pairs, because its order is part of the format."""
     text = data.decode("utf-8", "surrogateescape")
     try:
         meta = json.loads(text)
     except ValueError:
-        return {"raw": data}
+        return read(data)
     if isinstance(meta, dict):
         # Bytes that a decoder would not tell apart count too.
         meta["_text"] = _UUID.sub("<id>", _DATE.sub("<date>", text if meta.get("traceback") is None else ""))
@@ -141,12 +156,20 @@ class Stage:
         self.timeline: list[Any] = []
         self.app = Celery("stage", broker="memory://", backend="redis://stage.invalid/0", set_as_current=True)
         self.app.conf.update(
-            {"task_publish_retry": False, "broker_connection_timeout": 1, "worker_hijack_root_logger": False, **settings}
+            {
+                "task_publish_retry": False,
+                "result_accept_content": ["json", "yaml", "pickle", "msgpack"],
+                "broker_connection_timeout": 1,
+                "worker_hijack_root_logger": False,
+                **settings,
+            }
         )
         define(self.app, self.timeline)
         self.app.finalize()
-        self.app.backend.__dict__["client"] = RedisClient(self.timeline)
-        self.link = Link(self.timeline)
+        self.app.backend.__dict__["client"] = RedisClient(self.timeline, self.app.backend.decode)
+        # Results that the task's own calls promise are not waited for here.
+        self.app.backend.on_task_call = lambda *_, **__: {}
+        self.link = Link(self.timeline, self.app.backend.decode)
         self.names = sorted(self.app.tasks)
 
     @contextmanager
@@ -157,9 +180,7 @@ class Stage:
             _set_task_join_will_block(True)
             try:
                 for name, task in self.app.tasks.items():
-                    task.__trace__ = celery_trace.build_tracer(
-                        name, task, self.app.loader, HOSTNAME, app=self.app
-                    )
+                    task.__trace__ = celery_trace.build_tracer(name, task, self.app.loader, HOSTNAME, app=self.app)
                 if self.mode != "celery":
                     self._make_tracer()
                 yield self
@@ -346,7 +367,9 @@ class _Recorder(logging.Handler):
         if isinstance(data, list):
             data = [pair for pair in data if pair[0] not in ("runtime", "traceback")]
         error = record.exc_info[0] if record.exc_info else None
-        place = (record.name, record.levelno, record.funcName, record.filename)
+        place: tuple[Any, ...] = (record.name, record.levelno)
+        if record.funcName in ("info", "_log_error"):
+            place = (*place, record.funcName, record.filename)
         self._timeline.append(("log", place, _FLOAT.sub("<time>", plain(record.getMessage())), data, error))
 
 
@@ -354,6 +377,8 @@ def plain(value: Any) -> Any:
     """Return something comparable: no identities, no times, contexts as their attributes."""
     if isinstance(value, Context):
         return [(key, plain(each)) for key, each in sorted(vars(value).items())]
+    if isinstance(value, ExceptionWithTraceback):
+        return ("with traceback", plain(value.exc))
     if isinstance(value, BaseException):
         return (type(value).__name__, _ADDRESS.sub("<address>", str(value)))
     if isinstance(value, ExceptionInfo):
@@ -368,7 +393,7 @@ def plain(value: Any) -> Any:
         text = value.encode("ascii", "backslashreplace").decode()
         if text.startswith("Traceback (most recent call last)"):
             text = text.splitlines()[-1]
-        return _UUID.sub("<id>", _ADDRESS.sub("<address>", text))
+        return _UUID.sub("<id>", _ADDRESS.sub("<address>", _DATE.sub("<date>", text)))
     if value is None or isinstance(value, (int, bytes)):
         return value
     return getattr(value, "name", None) or type(value).__name__

@@ -80,7 +80,9 @@ def define(app: Celery, seen: list[Any]) -> None:
         note(self)
         raise self.retry(exc=KeyError("again"))
 
-    @app.task(shared=False, name="autoretry", autoretry_for=(KeyError,), retry_backoff=1, retry_jitter=False, max_retries=1)
+    @app.task(
+        shared=False, name="autoretry", autoretry_for=(KeyError,), retry_backoff=1, retry_jitter=False, max_retries=1
+    )
     def autoretry() -> None:
         raise KeyError("auto")
 
@@ -136,6 +138,10 @@ def define(app: Celery, seen: list[Any]) -> None:
         note(self)
         return 4
 
+    @app.task(shared=False, name="unencodable")
+    def unencodable() -> Any:
+        return [object]
+
     @app.task(shared=False, bind=True, name="calls_itself")
     def calls_itself(self: Any, depth: int = 2) -> int:
         note(self)
@@ -157,7 +163,8 @@ def assert_equal(body: Callable[[Stage], Any], **settings: Any) -> tuple[Any, li
         assert timeline == expected[1], mode
         assert outcome[0] == expected[0][0], mode
         if expected[0][1]:
-            assert outcome[1] == expected[0][1], mode
+            # The link's texts are UTF-8.
+            assert outcome[1] == expected[0][1].encode("utf-8", "replace").decode(), mode
     return expected
 
 
@@ -257,7 +264,8 @@ def test_values_travel_the_same(value: Any) -> None:
 @pytest.mark.parametrize("serializer", ["json", "pickle", "yaml", "msgpack"])
 def test_serializers_are_decoded_the_same(serializer: str) -> None:
     expected, _ = assert_equal(
-        lambda stage: stage.run("add", (2, 3), serializer=serializer), accept_content=["json", "pickle", "yaml", "msgpack"]
+        lambda stage: stage.run("add", (2, 3), serializer=serializer),
+        accept_content=["json", "pickle", "yaml", "msgpack"],
     )
     assert expected == (Outcome.SUCCESS, "5")
 
@@ -291,8 +299,6 @@ def test_compressed_bodies_are_decoded_the_same(method: str) -> None:
 )
 @pytest.mark.parametrize("task", ["add", "fail", "spawn"])
 def test_settings_mean_the_same(task: str, settings: dict[str, Any]) -> None:
-    if settings == {"result_expires": None}:
-        pytest.skip("the stage's server only knows SETEX")
     assert_equal(lambda stage: stage.run(task), **settings)
 
 
@@ -314,14 +320,12 @@ def test_ignore_result_counts_the_same(task: str, of_message: bool | None) -> No
         {"timelimit": None},
         {"retries": 2},
         {"redelivered": True},
-        {"big": 2**65, "typed": {"__type__": "decimal", "__value__": "1.5"}},
+        {"big": 2**65, "long": "1234567890123456789012"},
     ],
     ids=lambda headers: ",".join(headers),
 )
 @pytest.mark.parametrize("task", ["add", "retry"])
 def test_headers_reach_the_task_the_same(task: str, headers: dict[str, Any]) -> None:
-    if "typed" in headers:
-        pytest.skip("covered by test_trace: the stage's messages do not pass kombu's envelope decoder")
     assert_equal(lambda stage: stage.run(task, headers=headers))
 
 
@@ -352,7 +356,7 @@ def test_what_follows_is_published_the_same() -> None:
         return lambda stage: stage.run("add", embed={"callbacks": [signature(name, 1) for name in names]})
 
     assert_equal(callbacks("add"))
-    assert_equal(callbacks("add", "echo"))
+    assert_equal(callbacks("add", "add"))
     assert_equal(lambda stage: stage.run("add", embed={"chain": [signature("echo"), signature("add", 1)]}))
     assert_equal(lambda stage: stage.run("fail", embed={"errbacks": [signature("echo")]}))
     assert_equal(lambda stage: stage.run("fail", embed={"chain": [signature("echo", task_id="next")]}))
@@ -360,29 +364,37 @@ def test_what_follows_is_published_the_same() -> None:
 
 @pytest.mark.parametrize("kwargs", [[], [1], "text", 5])
 def test_keyword_arguments_that_are_no_mapping_are_an_internal_error(kwargs: Any) -> None:
-    assert_equal(lambda stage: stage.run("add", (1, 2), kwargs))
+    with pytest.warns(RuntimeWarning, match="outside body"):
+        assert_equal(lambda stage: stage.run("add", (1, 2), kwargs))
 
 
-def test_unencodable_result_fails_the_task() -> None:
-    assert_equal(lambda stage: stage.run("spawn_object"), imports=()) if False else None
+def test_result_that_cannot_be_encoded_fails_the_task() -> None:
+    expected, _ = assert_equal(lambda stage: stage.run("unencodable"))
+    assert expected[0] == Outcome.FAILURE
+
+
+class StoreDown(Exception):
+    """The first write of a result fails."""
 
 
 def test_store_failure_is_an_internal_error() -> None:
     def body(stage: Stage) -> Any:
-        def refuse(*_: Any, **__: Any) -> None:
-            raise OSError("store is down")
+        place: Any = stage.app.backend.client if stage.mode == "celery" else stage.link
+        name = "setex" if stage.mode == "celery" else "store"
+        write = getattr(place, name)
 
-        stage.link.store = refuse  # type: ignore[method-assign]
-        stage.app.backend.client.setex = refuse
+        def refuse_once(*_: Any) -> None:
+            setattr(place, name, write)
+            raise StoreDown("store is down")
+
+        setattr(place, name, refuse_once)
         return stage.run("add")
 
     with pytest.warns(RuntimeWarning, match="outside body"):
-        outcomes = {mode: _escaping(mode, body) for mode in MODES}
-    assert {outcome for outcome in outcomes.values()} == {OSError}
-
-
-def _escaping(mode: str, body: Callable[[Stage], Any]) -> Any:
-    try:
-        return run_in(mode, body)
-    except OSError as error:
-        return type(error)
+        expected, timeline = run_in("celery", body)
+    for mode in MODES[1:]:
+        with pytest.warns(RuntimeWarning, match="outside body"):
+            outcome, own_timeline = run_in(mode, body)
+        assert expected[0] == Outcome.FAILURE
+        assert outcome[0] == Outcome.INTERNAL_ERROR
+        assert own_timeline == timeline
