@@ -32,7 +32,8 @@ class Notice:
     """Something the engine tells the parent's Python side."""
 
     #: What it is about:
-    #: ``ready``; ``disconnected`` (text, retry_in_s); ``child_started`` / ``child_exited`` (pid, index, status);
+    #: ``ready`` (again after each reconnection); ``disconnected`` (text, retry_in_s);
+    #: ``child_started`` / ``child_exited`` (pid, index, status);
     #: ``log`` (level, text); ``stopped``; ``delivery`` (reason, handle and the message's parts).
     kind: Literal["ready", "disconnected", "child_started", "child_exited", "received", "log", "stopped", "delivery"]
     #: For ``delivery``: why it is shown to Python.

@@ -156,6 +156,8 @@ def worker(ctx: click.Context, /, **given: Any) -> None:
     refused = solo_refusal(options) if options.pool == "solo" else None
     if refused:
         raise click.BadParameter(refused, ctx=ctx, param_hint="-P/--pool")
+    # Before the privileges go: what is imported here may not be readable to the worker's user.
+    worker_app = context.worker_app(ctx)
     try:
         drop_privileges(given["uid"], given["gid"])
         if given["umask"]:
@@ -163,7 +165,7 @@ def worker(ctx: click.Context, /, **given: Any) -> None:
     except (PrivilegesError, OSError) as error:
         context.echo_error(str(error))
         ctx.exit(1)
-    ctx.exit(_run(context.worker_app(ctx), options, context))
+    ctx.exit(_run(worker_app, options, context))
 
 
 def _run(app: Any, options: WorkerOptions, context: CliContext) -> int:

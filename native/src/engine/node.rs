@@ -19,6 +19,7 @@ use crate::engine::jobs::{JobHandle, JobTable};
 use crate::engine::lifecycle::Lifecycle;
 use crate::engine::limits::Limit;
 use crate::engine::notice::{Notice, NoticeKind};
+use crate::engine::rates::RateLimits;
 use crate::engine::shared::Shared;
 use crate::engine::writes::WriteTable;
 use crate::error::Result;
@@ -64,6 +65,7 @@ pub struct Node {
     pub(super) recalled: HashSet<DeliveryTag>,
     pub(super) ledger: PrefetchLedger,
     pub(super) limits: BinaryHeap<Limit>,
+    pub(super) rates: RateLimits,
     pub(super) task_index: HashMap<Box<str>, u16>,
     /// Moving average of each task's run time.
     pub(super) expected_ns: Vec<u64>,
@@ -143,9 +145,11 @@ impl Node {
         self.tidy();
         self.drive_store(store_ready)?;
         store_ready.clear();
+        self.release_limited();
         self.dispatch();
         self.drive_broker(broker_ready)?;
         broker_ready.clear();
+        self.release_limited();
         self.dispatch();
         self.advance_lifecycle();
         self.shared.notify(&mut self.notices);
@@ -192,6 +196,7 @@ impl Node {
         sooner(self.broker.deadline_ns());
         sooner(self.store.as_ref().and_then(|store| store.deadline_ns()));
         sooner(self.limits.peek().map(Limit::deadline_ns));
+        sooner(self.rates.deadline_ns());
         sooner(self.lifecycle.deadline_ns());
         for place in &self.places {
             sooner(place.respawn_at_ns);
@@ -214,7 +219,7 @@ impl Node {
         }
         let busy = self.busy_children();
         let limited = self.config.eta_task_limit.is_some_and(|limit| self.eta.len() >= limit as usize);
-        let demand = if self.consuming && !limited { self.ledger.demand(busy) } else { 0 };
+        let demand = if self.consuming && !limited { self.ledger.demand(busy, self.rates.holds_any()) } else { 0 };
         self.broker.set_demand(demand);
         let mut events = Vec::new();
         let now_ns = self.clock.monotonic_ns();
@@ -239,12 +244,9 @@ impl Node {
                 }
             }
             BrokerEvent::Connected => {
-                if !self.was_connected {
-                    self.was_connected = true;
-                    self.notices.push(Notice::new(NoticeKind::Ready));
-                } else {
-                    self.notices.push(Notice::log(20, "Connection to broker re-established."));
-                }
+                // After every reconnection too: Python counts attempts and says so in the library's words.
+                self.was_connected = true;
+                self.notices.push(Notice::new(NoticeKind::Ready));
             }
             BrokerEvent::Disconnected { error, retry_in_s } => {
                 let mut notice = Notice::new(NoticeKind::Disconnected);
