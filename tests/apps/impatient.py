@@ -6,7 +6,7 @@ import os
 import threading
 from typing import Any
 
-from celery import Celery
+from celery import Celery, signals
 
 import journal
 import lanes
@@ -22,6 +22,12 @@ app.conf.update(
     },
 )
 lanes.enter_lane()
+
+
+@signals.worker_process_init.connect
+def announce_child(**_: Any) -> None:
+    """Let the tests know which processes run tasks."""
+    journal.client().sadd("pool-children", os.getpid())
 
 
 def _count(name: str, member: str) -> int:

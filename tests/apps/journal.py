@@ -16,7 +16,7 @@ def client() -> Any:
     """Return this process's own connection; one made before a fork is never used after it."""
     pid = os.getpid()
     if pid not in _clients:
-        _clients[pid] = redis.Redis.from_url(os.environ["TEST_BROKER_URL"], decode_responses=True)
+        _clients[pid] = redis.Redis.from_url(os.environ["TEST_BROKER_URL"], decode_responses=True, socket_timeout=None)
     return _clients[pid]
 
 
