@@ -43,7 +43,7 @@ fn ledger(criterion: &mut Criterion) {
             ledger.on_received(900);
             ledger.on_run_time(12e-6);
             ledger.on_released(900);
-            black_box(ledger.demand(2))
+            black_box(ledger.demand(2, false))
         });
     });
 }

@@ -117,7 +117,7 @@ fn receive_and_release(count: u64) {
         ledger.on_received(black_box(900));
         ledger.on_run_time(black_box(12e-6));
         ledger.on_released(black_box(900));
-        black_box(ledger.demand(2));
+        black_box(ledger.demand(2, false));
     }
 }
 

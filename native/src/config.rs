@@ -105,8 +105,6 @@ pub enum BrokerConfig {
 /// Which result store.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ResultConfig {
-    /// Children write results themselves, through the library's backend, or not at all.
-    None,
     /// Redis.
     Redis(RedisResultConfig),
 }
@@ -124,6 +122,8 @@ pub struct TaskConfig {
     pub soft_time_limit_s: Option<f64>,
     /// Hard time limit.
     pub time_limit_s: Option<f64>,
+    /// Starts per second on this node.
+    pub rate_limit_per_s: Option<f64>,
     /// Whether every delivery goes through the parent's Python side before dispatch (the parent lane).
     pub parent_lane: bool,
 }
@@ -159,8 +159,8 @@ pub struct EngineConfig {
     pub hostname: String,
     /// The broker.
     pub broker: BrokerConfig,
-    /// The result store.
-    pub results: ResultConfig,
+    /// The result store; without one children write results themselves, through the library's backend.
+    pub results: Option<ResultConfig>,
     /// Registered tasks; the position is the task's index everywhere.
     pub tasks: Vec<TaskConfig>,
     /// The pool.
@@ -191,6 +191,11 @@ impl EngineConfig {
         if !(self.prefetch.window_s > 0.0 && self.prefetch.window_s.is_finite()) {
             return fail("prefetch window: must be a positive number of seconds");
         }
+        for task in &self.tasks {
+            if task.rate_limit_per_s.is_some_and(|per_s| !(per_s > 0.0 && per_s.is_finite())) {
+                return fail(&format!("rate_limit of {}: must be a positive number per second", task.name));
+            }
+        }
         match &self.broker {
             BrokerConfig::Redis(redis) => {
                 if redis.queues.is_empty() {
@@ -202,7 +207,7 @@ impl EngineConfig {
                 if redis.priority_steps.is_empty() {
                     return fail("priority_steps: at least one step is needed");
                 }
-                if !(redis.visibility_timeout_s >= 1.0) {
+                if redis.visibility_timeout_s.is_nan() || redis.visibility_timeout_s < 1.0 {
                     return fail("visibility_timeout: must be at least one second");
                 }
             }

@@ -99,9 +99,10 @@ impl PrefetchLedger {
         floor.max(grown)
     }
 
-    /// How many more messages to ask for while `busy` children run something.
+    /// How many more messages to ask for while `busy` children run something. `limited`: some wait for a
+    /// rate limit, so the reserve must not grow above the floor.
     #[must_use]
-    pub fn demand(&self, busy: u32) -> u32 {
+    pub fn demand(&self, busy: u32, limited: bool) -> u32 {
         if self.held_bytes >= self.config.max_reserved_bytes && self.held > self.running {
             return 0;
         }
@@ -109,7 +110,11 @@ impl PrefetchLedger {
             // Only what can start at once: a slot is free when nothing runs in it, acknowledged or not.
             return self.concurrency.saturating_sub(busy + self.unstarted());
         }
-        self.target().saturating_sub(self.held)
+        let target = match self.floor() {
+            Some(floor) if limited => floor,
+            _ => self.target(),
+        };
+        target.saturating_sub(self.held)
     }
 
     /// Messages held that have not started.
@@ -145,10 +150,10 @@ mod tests {
 
     #[test]
     fn the_floor_is_celerys_count() {
-        assert_eq!(ledger(4, false).demand(0), 8);
-        assert_eq!(ledger(1, false).demand(0), 2);
-        assert_eq!(ledger(4, true).demand(0), 2);
-        assert_eq!(ledger(0, false).demand(0), RESERVE_MAX);
+        assert_eq!(ledger(4, false).demand(0, false), 8);
+        assert_eq!(ledger(1, false).demand(0, false), 2);
+        assert_eq!(ledger(4, true).demand(0, false), 2);
+        assert_eq!(ledger(0, false).demand(0, false), RESERVE_MAX);
     }
 
     #[test]
@@ -173,9 +178,9 @@ mod tests {
     fn bytes_bound_the_reserve() {
         let mut ledger = ledger(4, false);
         ledger.on_received(2000);
-        assert_eq!(ledger.demand(0), 0);
+        assert_eq!(ledger.demand(0, false), 0);
         ledger.on_released(2000);
-        assert_eq!(ledger.demand(0), 8);
+        assert_eq!(ledger.demand(0, false), 8);
     }
 
     #[test]

@@ -89,6 +89,7 @@ class TaskConfig:
     acks_on_failure: bool = True
     soft_time_limit_s: float | None = None
     time_limit_s: float | None = None
+    rate_limit_per_s: float | None = None
     parent_lane: bool = False
 
 

@@ -56,6 +56,8 @@ class TaskSpec:
     acks_on_failure: bool = True
     soft_time_limit_s: float | None = None
     time_limit_s: float | None = None
+    #: Starts per second on this worker.
+    rate_limit_per_s: float | None = None
 
 
 @dataclass(kw_only=True)

@@ -83,7 +83,10 @@ impl Value {
     #[must_use]
     pub fn number(&self, text: &[u8]) -> Option<f64> {
         match self.kind {
-            Kind::Number => std::str::from_utf8(&text[self.start..self.end]).ok()?.parse().ok(),
+            Kind::Number => match &text[self.start..self.end] {
+                [digit @ b'0'..=b'9'] => Some(f64::from(digit - b'0')),
+                digits => std::str::from_utf8(digits).ok()?.parse().ok(),
+            },
             _ => None,
         }
     }
@@ -117,7 +120,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Steps over white space.
-    #[inline]
+    #[inline(always)]
     pub fn skip_whitespace(&mut self) {
         while self.peek().is_some_and(is_whitespace) {
             self.position += 1;
@@ -146,7 +149,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads a member's key and steps to its value.
-    #[inline]
+    #[inline(always)]
     pub fn key(&mut self) -> JsonResult<StringToken> {
         let key = self.string()?;
         self.skip_whitespace();
@@ -159,7 +162,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// After a member's value: true and at the next key, or false and after the closing brace.
-    #[inline]
+    #[inline(always)]
     pub fn next_member(&mut self) -> JsonResult<bool> {
         self.skip_whitespace();
         match self.peek() {
@@ -177,16 +180,26 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads a string.
-    #[inline]
+    #[inline(always)]
     pub fn string(&mut self) -> JsonResult<StringToken> {
         if self.peek() != Some(b'"') {
             return Err(self.error("expected a string"));
         }
-        self.position += 1;
-        let start = self.position;
+        let start = self.position + 1;
+        let end = start + plain_length(&self.text[start..]);
+        if self.text.get(end) == Some(&b'"') {
+            self.position = end + 1;
+            return Ok(StringToken { start, end, escaped: false });
+        }
+        self.position = end;
+        self.rest_of_string(start)
+    }
+
+    /// Reads on from the first byte that needs a closer look.
+    #[inline(never)]
+    fn rest_of_string(&mut self, start: usize) -> JsonResult<StringToken> {
         let mut escaped = false;
         loop {
-            self.position += plain_length(&self.text[self.position..]);
             match self.peek() {
                 Some(b'"') => {
                     let end = self.position;
@@ -200,6 +213,7 @@ impl<'a> Scanner<'a> {
                 Some(_) => return Err(self.error("control character in a string")),
                 None => return Err(self.error("unterminated string")),
             }
+            self.position += plain_length(&self.text[self.position..]);
         }
     }
 
@@ -222,6 +236,7 @@ impl<'a> Scanner<'a> {
     pub fn value(&mut self) -> JsonResult<Value> {
         let start = self.position;
         let kind = match self.peek() {
+            Some(b'n') if self.take_null() => Kind::Null,
             Some(b'"') => Kind::String(self.string()?),
             Some(b'{') => {
                 self.skip_container()?;
@@ -234,6 +249,27 @@ impl<'a> Scanner<'a> {
             _ => self.scalar()?,
         };
         Ok(Value { kind, start, end: self.position })
+    }
+
+    /// Steps over one value that nobody wants to know.
+    #[inline]
+    pub fn skip(&mut self) -> JsonResult<()> {
+        match self.peek() {
+            Some(b'"') => self.string().map(drop),
+            Some(b'n') if self.take_null() => Ok(()),
+            Some(b'{' | b'[') => self.skip_container(),
+            _ => self.scalar().map(drop),
+        }
+    }
+
+    /// Steps over `null`, if that is what stands here.
+    #[inline]
+    pub fn take_null(&mut self) -> bool {
+        let is_null = self.text[self.position..].first_chunk::<4>() == Some(b"null");
+        if is_null {
+            self.position += 4;
+        }
+        is_null
     }
 
     fn scalar(&mut self) -> JsonResult<Kind> {
@@ -386,24 +422,43 @@ fn is_whitespace(byte: u8) -> bool {
 /// How many bytes from the start are neither a quote, a backslash nor a control character.
 #[inline]
 fn plain_length(text: &[u8]) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
     let mut length = 0;
-    while let Some(chunk) = text[length..].first_chunk::<8>() {
-        let word = u64::from_le_bytes(*chunk);
-        let quote = word ^ (ONES * b'"' as u64);
-        let backslash = word ^ (ONES * b'\\' as u64);
-        // Each term marks its first match exactly; marks above a true one may be false, so only the lowest counts.
-        let found = ((quote.wrapping_sub(ONES) & !quote)
-            | (backslash.wrapping_sub(ONES) & !backslash)
-            | (word.wrapping_sub(ONES * 0x20) & !word))
-            & HIGH;
+    while let Some(chunk) = text[length..].first_chunk::<16>() {
+        let found = special_bytes(chunk);
         if found != 0 {
-            return length + (found.trailing_zeros() / 8) as usize;
+            return length + found.trailing_zeros() as usize;
         }
-        length += 8;
+        length += 16;
     }
     length + text[length..].iter().take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..=0x1f)).count()
+}
+
+/// One bit for each byte that ends a stretch of plain text.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[expect(unsafe_code, reason = "SSE2 compares sixteen bytes at once; every x86-64 has it")]
+fn special_bytes(chunk: &[u8; 16]) -> u32 {
+    use std::arch::x86_64::{
+        _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8,
+    };
+    // SAFETY: these need nothing but SSE2, which is part of x86-64; the load reads the sixteen bytes of `chunk`.
+    unsafe {
+        let bytes = _mm_loadu_si128(chunk.as_ptr().cast());
+        let quote = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'"' as i8));
+        let backslash = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'\\' as i8));
+        let control = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1f)), bytes);
+        _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, backslash), control)) as u32
+    }
+}
+
+/// One bit for each byte that ends a stretch of plain text.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+fn special_bytes(chunk: &[u8; 16]) -> u32 {
+    chunk
+        .iter()
+        .enumerate()
+        .fold(0, |bits, (index, byte)| bits | u32::from(matches!(byte, b'"' | b'\\' | 0..=0x1f)) << index)
 }
 
 /// The UTF-16 unit of four hexadecimal digits at an offset.

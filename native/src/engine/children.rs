@@ -20,7 +20,7 @@ const FIRST_TOKEN: usize = 64;
 
 /// Which of a child's descriptors is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChildToken {
+pub(super) enum ChildToken {
     /// Its socket.
     Socket(usize),
     /// Its process descriptor: it died.
@@ -30,7 +30,7 @@ pub enum ChildToken {
 impl ChildToken {
     /// The token's meaning, if it is one of the children's.
     #[must_use]
-    pub fn from_token(token: Token) -> Option<Self> {
+    pub(super) fn from_token(token: Token) -> Option<Self> {
         let offset = token.0.checked_sub(FIRST_TOKEN)?;
         Some(if offset % 2 == 0 { ChildToken::Socket(offset / 2) } else { ChildToken::Process(offset / 2) })
     }
@@ -45,41 +45,41 @@ impl ChildToken {
 
 /// A child process and the engine's end of its link.
 #[derive(Debug)]
-pub struct Child {
+pub(super) struct Child {
     /// The link.
-    pub link: ParentEnd,
+    pub(super) link: ParentEnd,
     /// The child's end of the socket, until the child greets.
     unclaimed_socket: Option<OwnedFd>,
     /// Process id, 0 before the greeting.
-    pub pid: i32,
+    pub(super) pid: i32,
     process: Option<OwnedFd>,
     /// When it was asked for.
-    pub spawned_ns: MonotonicNs,
+    pub(super) spawned_ns: MonotonicNs,
     /// Jobs it has claimed.
-    pub started_tasks: u64,
+    pub(super) started_tasks: u64,
     /// No further job goes to it.
-    pub retiring: bool,
+    pub(super) retiring: bool,
     /// Its result writes that are not confirmed.
-    pub pending_writes: u32,
+    pub(super) pending_writes: u32,
     /// One of its writes was refused since the last flush.
-    pub write_failed: bool,
+    pub(super) write_failed: bool,
     /// The flush it waits for.
-    pub pending_flush: Option<u64>,
+    pub(super) pending_flush: Option<u64>,
 }
 
 /// A place of the pool.
 #[derive(Debug, Default)]
-pub struct Place {
+pub(super) struct Place {
     /// Who is in it.
-    pub child: Option<Child>,
+    pub(super) child: Option<Child>,
     /// When the next one is asked for.
-    pub respawn_at_ns: Option<MonotonicNs>,
+    pub(super) respawn_at_ns: Option<MonotonicNs>,
     early_deaths: u32,
 }
 
 impl Place {
     /// Asks the fork server for a child.
-    pub fn spawn(
+    pub(super) fn spawn(
         &mut self,
         index: usize,
         capacity: usize,
@@ -88,11 +88,7 @@ impl Place {
         now_ns: MonotonicNs,
     ) -> Result<()> {
         let (link, child_socket) = ParentEnd::create(capacity)?;
-        registry.register(
-            &mut SourceFd(&link.socket()),
-            ChildToken::Socket(index).token(),
-            Interest::READABLE,
-        )?;
+        registry.register(&mut SourceFd(&link.socket()), ChildToken::Socket(index).token(), Interest::READABLE)?;
         server.spawn(index as u32, &link, &child_socket)?;
         self.respawn_at_ns = None;
         self.child = Some(Child {
@@ -111,7 +107,7 @@ impl Place {
     }
 
     /// Asks again for a child that had not greeted when the fork server died.
-    pub fn spawn_again(&self, index: usize, server: &mut ForkServer) -> Result<()> {
+    pub(super) fn spawn_again(&self, index: usize, server: &mut ForkServer) -> Result<()> {
         match &self.child {
             Some(Child { unclaimed_socket: Some(socket), link, .. }) => server.spawn(index as u32, link, socket),
             _ => Ok(()),
@@ -119,7 +115,7 @@ impl Place {
     }
 
     /// The child greeted: from now on its death is seen.
-    pub fn on_greeting(&mut self, index: usize, pid: i32, registry: &Registry) -> Result<()> {
+    pub(super) fn on_greeting(&mut self, index: usize, pid: i32, registry: &Registry) -> Result<()> {
         let Some(child) = &mut self.child else { return Ok(()) };
         let process = process_descriptor(pid)?;
         registry.register(
@@ -134,7 +130,7 @@ impl Place {
     }
 
     /// Takes the dead child out and says when its successor may come.
-    pub fn vacate(&mut self, registry: &Registry, now_ns: MonotonicNs) -> Option<Child> {
+    pub(super) fn vacate(&mut self, registry: &Registry, now_ns: MonotonicNs) -> Option<Child> {
         let child = self.child.take()?;
         // The descriptors close right after; an error here would only say that they are closed already.
         let _ = registry.deregister(&mut SourceFd(&child.link.socket()));

@@ -2,51 +2,51 @@
 
 /// The engine's own counters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
+pub(super) struct Counters {
     /// Messages taken from the broker.
-    pub received: u64,
+    pub(super) received: u64,
     /// Jobs handed to children.
-    pub handed_over: u64,
+    pub(super) handed_over: u64,
     /// Jobs taken back from children unstarted.
-    pub taken_back: u64,
+    pub(super) taken_back: u64,
     /// Jobs claimed by children.
-    pub started: u64,
+    pub(super) started: u64,
     /// Jobs that returned.
-    pub succeeded: u64,
+    pub(super) succeeded: u64,
     /// Jobs that raised.
-    pub failed: u64,
+    pub(super) failed: u64,
     /// Jobs that asked to be retried.
-    pub retried: u64,
+    pub(super) retried: u64,
     /// Other outcomes.
-    pub other_outcomes: u64,
+    pub(super) other_outcomes: u64,
     /// Deliveries put aside until their time.
-    pub scheduled: u64,
+    pub(super) scheduled: u64,
     /// Messages handed back because the reserve was too large.
-    pub handed_back: u64,
+    pub(super) handed_back: u64,
     /// Result writes queued.
-    pub result_writes: u64,
+    pub(super) result_writes: u64,
     /// Result writes refused.
-    pub result_failures: u64,
+    pub(super) result_failures: u64,
     /// Children that ended.
-    pub children_ended: u64,
+    pub(super) children_ended: u64,
     /// Children that died with a job.
-    pub children_lost: u64,
+    pub(super) children_lost: u64,
     /// Soft time limits.
-    pub soft_timeouts: u64,
+    pub(super) soft_timeouts: u64,
     /// Hard time limits.
-    pub hard_timeouts: u64,
+    pub(super) hard_timeouts: u64,
     /// Tasks terminated by request.
-    pub terminated: u64,
+    pub(super) terminated: u64,
     /// Times the fork server was replaced.
-    pub fork_server_deaths: u64,
+    pub(super) fork_server_deaths: u64,
     /// Turns of the loop.
-    pub turns: u64,
+    pub(super) turns: u64,
 }
 
 impl Counters {
     /// Names and values.
     #[must_use]
-    pub fn named(&self) -> Vec<(&'static str, u64)> {
+    pub(super) fn named(&self) -> Vec<(&'static str, u64)> {
         vec![
             ("received", self.received),
             ("handed_over", self.handed_over),

@@ -54,7 +54,7 @@ impl Node {
             let expected_ns = child.link.expected_ns();
             let has_room = outstanding == 0
                 || (!strict && outstanding < LINK_JOBS_MAX && (outstanding < 2 || expected_ns < LINK_WINDOW_NS));
-            let may_take = limit.is_none_or(|limit| child.started_tasks + child.link.unstarted() as u64 <= limit - 1);
+            let may_take = limit.is_none_or(|limit| child.started_tasks + (child.link.unstarted() as u64) < limit);
             if child.pid == 0 || child.retiring || !has_room || !may_take {
                 continue;
             }
@@ -114,9 +114,7 @@ impl Node {
                 }
             })
         };
-        let Some((index, count)) =
-            self.places.iter().map(unstarted).enumerate().max_by_key(|(_, count)| *count)
-        else {
+        let Some((index, count)) = self.places.iter().map(unstarted).enumerate().max_by_key(|(_, count)| *count) else {
             return false;
         };
         self.take_back(index, count.div_ceil(2)) > 0

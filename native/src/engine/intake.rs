@@ -98,7 +98,7 @@ impl Node {
             job.shown = true;
             return self.show(handle, Reason::ParentLane);
         }
-        if job.state.advance(DeliveryState::Reserved).is_ok() {
+        if job.state.advance(DeliveryState::Reserved).is_ok() && !self.rates.hold(task, handle) {
             self.ready.push_back(handle);
         }
     }
@@ -264,6 +264,7 @@ impl Node {
             let Some(job) = self.jobs.get(handle) else { continue };
             if job.state == DeliveryState::Reserved {
                 self.ready.retain(|ready| *ready != handle);
+                self.rates.remove_if(|waiting| waiting == handle);
                 self.jobs.remove(handle);
             } else if let Some(place) = job.place
                 && job.started_ns == 0
@@ -276,12 +277,8 @@ impl Node {
     /// Drops everything unstarted from one child's link back into the ready queue, so that lost ones go.
     fn withdraw(&mut self, place: crate::engine::jobs::Place) {
         self.take_back_all(place.child as usize);
-        let settled: Vec<JobHandle> = self
-            .ready
-            .iter()
-            .copied()
-            .filter(|handle| self.jobs.get(*handle).is_none_or(|job| job.settled))
-            .collect();
+        let settled: Vec<JobHandle> =
+            self.ready.iter().copied().filter(|handle| self.jobs.get(*handle).is_none_or(|job| job.settled)).collect();
         self.ready.retain(|handle| !settled.contains(handle));
         for handle in settled {
             self.jobs.remove(handle);

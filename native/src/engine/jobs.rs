@@ -8,11 +8,11 @@ use crate::message::Envelope;
 use crate::pool::frames::Outcome;
 
 /// Names a job; its upper half changes when the place is used again, so a stale name finds nothing.
-pub type JobHandle = u64;
+pub(super) type JobHandle = u64;
 
 /// What a message consists of.
 #[derive(Debug)]
-pub enum Message {
+pub(super) enum Message {
     /// Readable.
     Envelope(Box<Envelope>),
     /// Unreadable.
@@ -21,16 +21,16 @@ pub enum Message {
 
 /// Where a job is in the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub(super) struct Place {
     /// Pool index of the child.
-    pub child: u32,
+    pub(super) child: u32,
     /// Number within its link.
-    pub sequence: u64,
+    pub(super) sequence: u64,
 }
 
 /// How the pool was finished with a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub(super) enum End {
     /// The child reported.
     Finished(Outcome),
     /// The child died with this exit status.
@@ -39,49 +39,49 @@ pub enum End {
 
 /// One delivery.
 #[derive(Debug)]
-pub struct Job {
+pub(super) struct Job {
     /// The message.
-    pub message: Message,
+    pub(super) message: Message,
     /// Its name at the broker.
-    pub tag: DeliveryTag,
+    pub(super) tag: DeliveryTag,
     /// Index of its queue.
-    pub queue: u16,
+    pub(super) queue: u16,
     /// Index of its task, `None` if unknown.
-    pub task: Option<u16>,
+    pub(super) task: Option<u16>,
     /// Where it is.
-    pub state: DeliveryState,
+    pub(super) state: DeliveryState,
     /// What it weighs in the ledger.
-    pub size_bytes: u32,
+    pub(super) size_bytes: u32,
     /// When it came.
-    pub received_ns: MonotonicNs,
+    pub(super) received_ns: MonotonicNs,
     /// How often it was handed out before.
-    pub deliveries: u32,
+    pub(super) deliveries: u32,
     /// Wall-clock time after which it must not start.
-    pub expires_s: Option<f64>,
+    pub(super) expires_s: Option<f64>,
     /// Its end was handed to the broker, or will be by nobody.
-    pub settled: bool,
+    pub(super) settled: bool,
     /// Counts in the ledger as held.
-    pub held: bool,
+    pub(super) held: bool,
     /// Where it runs or waits in the pool.
-    pub place: Option<Place>,
+    pub(super) place: Option<Place>,
     /// When the child claimed it; 0 before.
-    pub started_ns: MonotonicNs,
+    pub(super) started_ns: MonotonicNs,
     /// Result writes not confirmed.
-    pub pending_writes: u32,
+    pub(super) pending_writes: u32,
     /// How the pool was finished with it.
-    pub end: Option<End>,
+    pub(super) end: Option<End>,
     /// Python was told of its forced end already.
-    pub announced: bool,
+    pub(super) announced: bool,
     /// Python's verdict is outstanding.
-    pub awaits_verdict: bool,
+    pub(super) awaits_verdict: bool,
     /// The parent lane has seen it.
-    pub shown: bool,
+    pub(super) shown: bool,
 }
 
 impl Job {
     /// The parts of the message as bytes and texts.
     #[must_use]
-    pub fn content(&self) -> Content {
+    pub(super) fn content(&self) -> Content {
         match &self.message {
             Message::Envelope(envelope) => Content::from(&**envelope),
             Message::Undecodable(_) => Content::default(),
@@ -90,7 +90,7 @@ impl Job {
 
     /// The task id, empty if unreadable.
     #[must_use]
-    pub fn id(&self) -> &str {
+    pub(super) fn id(&self) -> &str {
         match &self.message {
             Message::Envelope(envelope) => envelope.id(),
             Message::Undecodable(_) => "",
@@ -99,7 +99,7 @@ impl Job {
 
     /// Hard and soft limit that the message itself carries, in seconds.
     #[must_use]
-    pub fn message_limits(&self) -> (Option<f64>, Option<f64>) {
+    pub(super) fn message_limits(&self) -> (Option<f64>, Option<f64>) {
         match &self.message {
             Message::Envelope(envelope) => (envelope.hard_time_limit_s(), envelope.soft_time_limit_s()),
             Message::Undecodable(_) => (None, None),
@@ -108,7 +108,7 @@ impl Job {
 
     /// Whether it was delivered before.
     #[must_use]
-    pub fn redelivered(&self) -> bool {
+    pub(super) fn redelivered(&self) -> bool {
         self.deliveries > 0
             || match &self.message {
                 Message::Envelope(envelope) => envelope.redelivered(),
@@ -118,21 +118,21 @@ impl Job {
 
     /// Whether a child runs it now, as far as the engine has seen.
     #[must_use]
-    pub fn is_running(&self) -> bool {
+    pub(super) fn is_running(&self) -> bool {
         self.started_ns != 0 && self.end.is_none()
     }
 }
 
 /// Jobs by handle.
 #[derive(Debug, Default)]
-pub struct JobTable {
+pub(super) struct JobTable {
     entries: Vec<(u32, Option<Job>)>,
     free: Vec<u32>,
 }
 
 impl JobTable {
     /// Adds a job.
-    pub fn insert(&mut self, job: Job) -> JobHandle {
+    pub(super) fn insert(&mut self, job: Job) -> JobHandle {
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
@@ -146,20 +146,20 @@ impl JobTable {
     }
 
     /// The job of a handle, if it is still there.
-    pub fn get_mut(&mut self, handle: JobHandle) -> Option<&mut Job> {
+    pub(super) fn get_mut(&mut self, handle: JobHandle) -> Option<&mut Job> {
         let (generation, job) = self.entries.get_mut((handle & 0xffff_ffff) as usize)?;
         if u64::from(*generation) == handle >> 32 { job.as_mut() } else { None }
     }
 
     /// The job of a handle, if it is still there.
     #[must_use]
-    pub fn get(&self, handle: JobHandle) -> Option<&Job> {
+    pub(super) fn get(&self, handle: JobHandle) -> Option<&Job> {
         let (generation, job) = self.entries.get((handle & 0xffff_ffff) as usize)?;
         if u64::from(*generation) == handle >> 32 { job.as_ref() } else { None }
     }
 
     /// Takes a job out.
-    pub fn remove(&mut self, handle: JobHandle) -> Option<Job> {
+    pub(super) fn remove(&mut self, handle: JobHandle) -> Option<Job> {
         let index = (handle & 0xffff_ffff) as u32;
         let (generation, job) = self.entries.get_mut(index as usize)?;
         if u64::from(*generation) != handle >> 32 {
@@ -172,7 +172,7 @@ impl JobTable {
     }
 
     /// All jobs.
-    pub fn iter(&self) -> impl Iterator<Item = (JobHandle, &Job)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (JobHandle, &Job)> {
         self.entries.iter().enumerate().filter_map(|(index, (generation, job))| {
             job.as_ref().map(|job| ((u64::from(*generation) << 32) | index as u64, job))
         })

@@ -18,7 +18,7 @@ const FLUSH_NS: u64 = 10_000_000_000;
 
 /// Where the node is on its way down.
 #[derive(Debug)]
-pub enum Lifecycle {
+pub(super) enum Lifecycle {
     /// At work.
     Running,
     /// Waits for running tasks.
@@ -53,19 +53,19 @@ pub enum Lifecycle {
 impl Lifecycle {
     /// Whether the loop is over.
     #[must_use]
-    pub fn is_ended(&self) -> bool {
+    pub(super) fn is_ended(&self) -> bool {
         matches!(self, Lifecycle::Ended)
     }
 
     /// Whether dead children are no longer replaced.
     #[must_use]
-    pub fn ends_children(&self) -> bool {
+    pub(super) fn ends_children(&self) -> bool {
         matches!(self, Lifecycle::EndingChildren { .. } | Lifecycle::Flushing { .. } | Lifecycle::Ended)
     }
 
     /// When something must happen although nothing else does.
     #[must_use]
-    pub fn deadline_ns(&self) -> Option<MonotonicNs> {
+    pub(super) fn deadline_ns(&self) -> Option<MonotonicNs> {
         match self {
             Lifecycle::Draining { until_ns, .. } => *until_ns,
             Lifecycle::EndingChildren { until_ns, .. } | Lifecycle::Flushing { until_ns, .. } => Some(*until_ns),
@@ -85,7 +85,7 @@ impl Node {
             self.take_back_all(index);
         }
         // The last goes back first, so that the queue's head has them in their old order.
-        while let Some(handle) = self.ready.pop_back() {
+        while let Some(handle) = self.rates.pop_youngest().or_else(|| self.ready.pop_back()) {
             self.settle(handle, Some(Settlement::Requeue));
             self.jobs.remove(handle);
         }
@@ -130,8 +130,7 @@ impl Node {
                         }
                     }
                 }
-                self.lifecycle =
-                    Lifecycle::EndingChildren { until_ns: now_ns + CHILDREN_END_NS, running, reply };
+                self.lifecycle = Lifecycle::EndingChildren { until_ns: now_ns + CHILDREN_END_NS, running, reply };
                 self.advance_lifecycle();
             }
             Lifecycle::EndingChildren { until_ns, running, reply } => {
@@ -145,8 +144,7 @@ impl Node {
                             signal(child.pid, libc::SIGKILL);
                         }
                     }
-                    self.lifecycle =
-                        Lifecycle::EndingChildren { until_ns: now_ns + CHILDREN_END_NS, running, reply };
+                    self.lifecycle = Lifecycle::EndingChildren { until_ns: now_ns + CHILDREN_END_NS, running, reply };
                     return;
                 }
                 self.lifecycle = Lifecycle::Flushing { until_ns: now_ns + FLUSH_NS, running, reply };

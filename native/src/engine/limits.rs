@@ -13,7 +13,7 @@ const KILL_DELAY_S: f64 = 0.1;
 
 /// What happens at a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LimitKind {
+pub(super) enum LimitKind {
     /// SIGUSR1 raises in the task.
     Soft,
     /// The child is ended.
@@ -24,7 +24,7 @@ pub enum LimitKind {
 
 /// A deadline of a running job. The greatest is the earliest, as the heap wants it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Limit {
+pub(super) struct Limit {
     deadline_ns: MonotonicNs,
     seconds: f64,
     job: JobHandle,
@@ -34,13 +34,13 @@ pub struct Limit {
 impl Limit {
     /// A limit of a job that began at `from_ns`.
     #[must_use]
-    pub fn new(from_ns: MonotonicNs, seconds: f64, job: JobHandle, kind: LimitKind) -> Self {
+    pub(super) fn new(from_ns: MonotonicNs, seconds: f64, job: JobHandle, kind: LimitKind) -> Self {
         Self { deadline_ns: from_ns.saturating_add((seconds * 1e9) as u64), seconds, job, kind }
     }
 
     /// When.
     #[must_use]
-    pub fn deadline_ns(&self) -> MonotonicNs {
+    pub(super) fn deadline_ns(&self) -> MonotonicNs {
         self.deadline_ns
     }
 }

@@ -12,6 +12,7 @@ mod node;
 pub mod notice;
 mod outcomes;
 mod pool_watch;
+mod rates;
 mod requests;
 mod shared;
 mod wiring;

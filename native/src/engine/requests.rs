@@ -40,6 +40,11 @@ impl Node {
                 self.take_back_all(index);
             }
         }
+        let limited =
+            self.rates.remove_if(|handle| self.jobs.get(handle).is_some_and(|job| self.revoked.contains(job.id())));
+        for handle in limited {
+            self.show(handle, Reason::Revoked);
+        }
         let ready: Vec<_> = self.ready.iter().copied().collect();
         for handle in ready {
             if self.jobs.get(handle).is_some_and(|job| self.revoked.contains(job.id())) {
@@ -51,7 +56,11 @@ impl Node {
 
     fn children(&self) -> Vec<(u32, i32, u64)> {
         let child = |(index, place): (usize, &crate::engine::children::Place)| {
-            place.child.as_ref().filter(|child| child.pid != 0).map(|child| (index as u32, child.pid, child.started_tasks))
+            place
+                .child
+                .as_ref()
+                .filter(|child| child.pid != 0)
+                .map(|child| (index as u32, child.pid, child.started_tasks))
         };
         self.places.iter().enumerate().filter_map(child).collect()
     }
@@ -121,13 +130,19 @@ impl Node {
             let stuck = self.places[index].child.as_ref().is_some_and(|child| {
                 let first = child.link.handed().next().and_then(|handed| self.jobs.get(handed.job));
                 child.link.unstarted() > 0
-                    && first.is_some_and(|job| {
-                        job.started_ns != 0 && now_ns.saturating_sub(job.started_ns) > patience_ns
-                    })
+                    && first
+                        .is_some_and(|job| job.started_ns != 0 && now_ns.saturating_sub(job.started_ns) > patience_ns)
             });
             if stuck {
                 self.take_back_all(index);
             }
+        }
+        while excess > 0 && self.rates.holds_any() {
+            let Some(handle) = self.rates.pop_youngest() else { break };
+            self.settle(handle, Some(Settlement::Requeue));
+            self.jobs.remove(handle);
+            self.counters.handed_back += 1;
+            excess -= 1;
         }
         while excess > 0 {
             let Some(&handle) = self.ready.back() else { return };

@@ -15,6 +15,7 @@ use crate::engine::jobs::JobTable;
 use crate::engine::lifecycle::Lifecycle;
 use crate::engine::node::{Node, WAKER};
 use crate::engine::pool_watch;
+use crate::engine::rates::RateLimits;
 use crate::engine::shared::Shared;
 use crate::engine::writes::WriteTable;
 use crate::error::Result;
@@ -34,12 +35,14 @@ pub fn build(config: EngineConfig, fork_server: OwnedFd) -> Result<(Node, Arc<Sh
         BrokerConfig::Redis(redis) => Box::new(RedisBroker::new(redis.clone(), Arc::clone(&clock))),
     };
     let store: Option<Box<dyn ResultStore>> = match &config.results {
-        ResultConfig::None => None,
-        ResultConfig::Redis(redis) => Some(Box::new(RedisResultStore::new(redis.clone()))),
+        None => None,
+        Some(ResultConfig::Redis(redis)) => Some(Box::new(RedisResultStore::new(redis.clone()))),
     };
     let server = ForkServer::new(fork_server)?;
     pool_watch::watch(&server, poll.registry())?;
     let tasks = config.tasks.iter().enumerate();
+    let limited = tasks.clone().filter_map(|(index, task)| task.rate_limit_per_s.map(|per_s| (index as u16, per_s)));
+    let rates = RateLimits::new(limited);
     let node = Node {
         task_index: tasks.map(|(index, task)| (task.name.as_str().into(), index as u16)).collect(),
         expected_ns: vec![0; config.tasks.len()],
@@ -58,6 +61,7 @@ pub fn build(config: EngineConfig, fork_server: OwnedFd) -> Result<(Node, Arc<Sh
         scheduled: Default::default(),
         recalled: Default::default(),
         limits: Default::default(),
+        rates,
         revoked: Default::default(),
         settlements: Vec::new(),
         notices: Vec::new(),

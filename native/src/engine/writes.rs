@@ -4,25 +4,25 @@ use crate::engine::jobs::JobHandle;
 
 /// A write that the store has not confirmed.
 #[derive(Debug, Clone, Copy)]
-pub struct Write {
+pub(super) struct Write {
     /// Pool index of the child that made it.
-    pub child: u32,
+    pub(super) child: u32,
     /// That child's process id, because the place may have a new one meanwhile.
-    pub pid: i32,
+    pub(super) pid: i32,
     /// The job it belongs to.
-    pub job: Option<JobHandle>,
+    pub(super) job: Option<JobHandle>,
 }
 
 /// The table of writes.
 #[derive(Debug, Default)]
-pub struct WriteTable {
+pub(super) struct WriteTable {
     entries: Vec<Option<Write>>,
     free: Vec<u32>,
 }
 
 impl WriteTable {
     /// Adds a write and returns its token.
-    pub fn insert(&mut self, write: Write) -> u64 {
+    pub(super) fn insert(&mut self, write: Write) -> u64 {
         match self.free.pop() {
             Some(index) => {
                 self.entries[index as usize] = Some(write);
@@ -36,7 +36,7 @@ impl WriteTable {
     }
 
     /// Takes a write out.
-    pub fn remove(&mut self, token: u64) -> Option<Write> {
+    pub(super) fn remove(&mut self, token: u64) -> Option<Write> {
         let write = self.entries.get_mut(token as usize)?.take()?;
         self.free.push(token as u32);
         Some(write)

@@ -92,7 +92,9 @@ struct Outline {
 }
 
 fn outline(raw: &[u8]) -> FieldResult<Outline> {
-    if let Err(error) = std::str::from_utf8(raw) {
+    if !raw.is_ascii()
+        && let Err(error) = std::str::from_utf8(raw)
+    {
         return at("message", Err(JsonError { position: error.valid_up_to(), reason: "invalid UTF-8" }));
     }
     let mut outline = Outline::default();

@@ -104,23 +104,26 @@ pub(super) fn for_each_member<'a>(
 pub(super) fn read_headers<'a>(text: &'a [u8], scanner: &mut Scanner<'a>) -> FieldResult<Headers> {
     let mut headers = Headers::default();
     for_each_member(text, scanner, "headers", |key, scanner| {
-        let value = at("headers", scanner.value())?;
         // Of a repeated key the last counts, so that each arm overwrites whatever was there.
+        let mut value = || at("headers", scanner.value());
         match key {
-            b"id" => headers.id = Some(identifier(text, "headers.id", &value)?),
-            b"task" => headers.task = Some(string(text, "headers.task", &value)?),
-            b"root_id" => headers.root_id = identifier(text, "headers.root_id", &value).ok(),
-            b"shadow" => headers.shadow = optional_string("headers.shadow", text, &value).unwrap_or_default(),
-            b"compression" => headers.compression = optional_string("headers.compression", text, &value)?,
-            b"eta" => headers.eta = moment(text, &value),
-            b"expires" => headers.expires = moment(text, &value),
-            b"timelimit" => (headers.hard_time_limit_s, headers.soft_time_limit_s) = time_limits(text, &value)?,
-            b"retries" => headers.retries = value.number(text).map_or(0, |retries| retries as u32),
+            b"id" => headers.id = Some(identifier(text, "headers.id", &value()?)?),
+            b"task" => headers.task = Some(string(text, "headers.task", &value()?)?),
+            b"root_id" => headers.root_id = identifier(text, "headers.root_id", &value()?).ok(),
+            b"shadow" => headers.shadow = optional_string("headers.shadow", text, &value()?).unwrap_or_default(),
+            b"compression" => headers.compression = optional_string("headers.compression", text, &value()?)?,
+            b"eta" => headers.eta = moment(text, &value()?),
+            b"expires" => headers.expires = moment(text, &value()?),
+            b"timelimit" => {
+                (headers.hard_time_limit_s, headers.soft_time_limit_s) = time_limits(text, &value()?)?;
+            }
+            b"retries" => headers.retries = value()?.number(text).map_or(0, |retries| retries as u32),
             b"ignore_result" => {
+                let value = value()?;
                 headers.ignore_result = (value.kind != Kind::Null).then(|| value.is_truthy(text));
             }
-            b"stamped_headers" => headers.has_stamps = value.is_truthy(text),
-            _ => {}
+            b"stamped_headers" => headers.has_stamps = value()?.is_truthy(text),
+            _ => at("headers", scanner.skip())?,
         }
         Ok(())
     })?;
@@ -144,9 +147,7 @@ pub(super) fn read_properties<'a>(text: &'a [u8], scanner: &mut Scanner<'a>) -> 
                 at("properties.delivery_info", scanner.value())?;
                 properties.redelivered = false;
             }
-            _ => {
-                at("properties", scanner.value())?;
-            }
+            _ => at("properties", scanner.skip())?,
         }
         Ok(())
     })?;
@@ -157,9 +158,9 @@ fn redelivered<'a>(text: &'a [u8], scanner: &mut Scanner<'a>) -> FieldResult<boo
     const PART: &str = "properties.delivery_info";
     let mut redelivered = false;
     for_each_member(text, scanner, PART, |key, scanner| {
-        let value = at(PART, scanner.value())?;
-        if key == b"redelivered" {
-            redelivered = value.is_truthy(text);
+        match key {
+            b"redelivered" => redelivered = at(PART, scanner.value())?.is_truthy(text),
+            _ => at(PART, scanner.skip())?,
         }
         Ok(())
     })?;
@@ -172,6 +173,7 @@ fn is_base64<'a>(text: &'a [u8], scanner: &mut Scanner<'a>) -> FieldResult<bool>
     let value = at(PART, scanner.value())?;
     match optional_string(PART, text, &value)? {
         None => Ok(false),
+        Some(name) if name.span.of(text) == b"base64" => Ok(true),
         Some(name) => {
             let mut unescaped = Vec::new();
             at(PART, unescape_into(name.span.of(text), &mut unescaped))?;

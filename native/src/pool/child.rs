@@ -95,8 +95,7 @@ impl ChildEnd {
     pub fn open(memory: OwnedFd, socket: OwnedFd) -> Result<Self> {
         let memory = LinkMemory::open(memory)?;
         let header = memory.header();
-        let jobs =
-            Consumer::new(memory.jobs_data(), memory.capacity(), header.jobs_tail.load(Ordering::Acquire));
+        let jobs = Consumer::new(memory.jobs_data(), memory.capacity(), header.jobs_tail.load(Ordering::Acquire));
         let outcomes =
             Producer::new(memory.outcomes_data(), memory.capacity(), header.outcomes_head.load(Ordering::Acquire));
         let job = Arc::new(RunningJob {
@@ -175,8 +174,8 @@ impl ChildEnd {
         header.child_waiting.store(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         // With a time-out the caller is held although a job may wait: only time or a doorbell helps.
-        let idle = timeout_ms >= 0
-            || (!self.jobs.has_frame(&header.jobs_head) && header.shutdown.load(Ordering::SeqCst) == 0);
+        let idle =
+            timeout_ms >= 0 || (!self.jobs.has_frame(&header.jobs_head) && header.shutdown.load(Ordering::SeqCst) == 0);
         let woken = if idle { channel::wait_readable(&self.socket, timeout_ms) } else { true };
         header.child_waiting.store(0, Ordering::SeqCst);
         Self::receive_packets(&self.socket, &mut self.large, &mut self.peer_gone)?;

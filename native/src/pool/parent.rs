@@ -282,10 +282,10 @@ impl ParentEnd {
                 Received::Packet(bytes, descriptors) => {
                     if bytes == channel::LARGE {
                         large.extend(descriptors);
-                    } else if let [channel::GREETING, pid @ ..] = &bytes[..] {
-                        if let Ok(pid) = <[u8; 8]>::try_from(pid) {
-                            greeting = Greeting::Alive(i64::from_le_bytes(pid) as i32);
-                        }
+                    } else if let [channel::GREETING, pid @ ..] = &bytes[..]
+                        && let Ok(pid) = <[u8; 8]>::try_from(pid)
+                    {
+                        greeting = Greeting::Alive(i64::from_le_bytes(pid) as i32);
                     }
                 }
                 Received::Nothing => return Ok(greeting),

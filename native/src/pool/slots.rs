@@ -56,7 +56,11 @@ fn pack(sequence: u64, state: SlotState) -> u64 {
 /// The state of a job, `Empty` if the slot holds another one.
 pub(super) fn state_of(word: &AtomicU64, sequence: u64) -> SlotState {
     let value = word.load(Ordering::Acquire);
-    if value >> STATE_BITS == sequence { SlotState::from_bits(value & ((1 << STATE_BITS) - 1)) } else { SlotState::Empty }
+    if value >> STATE_BITS == sequence {
+        SlotState::from_bits(value & ((1 << STATE_BITS) - 1))
+    } else {
+        SlotState::Empty
+    }
 }
 
 /// Whether a slot can be given to another job.

@@ -80,6 +80,7 @@ fn task(object: &Bound<'_, PyAny>) -> PyResult<TaskConfig> {
         acks_on_failure: field(object, "acks_on_failure")?,
         soft_time_limit_s: field(object, "soft_time_limit_s")?,
         time_limit_s: field(object, "time_limit_s")?,
+        rate_limit_per_s: field(object, "rate_limit_per_s")?,
         parent_lane: field(object, "parent_lane")?,
     })
 }
@@ -87,13 +88,13 @@ fn task(object: &Bound<'_, PyAny>) -> PyResult<TaskConfig> {
 pub(super) fn engine_config(object: &Bound<'_, PyAny>) -> PyResult<EngineConfig> {
     let results = object.getattr("results")?;
     let results = if results.is_none() {
-        ResultConfig::None
+        None
     } else {
-        ResultConfig::Redis(RedisResultConfig {
+        Some(ResultConfig::Redis(RedisResultConfig {
             address: redis_address(&results.getattr("address")?)?,
             expires_s: field(&results, "expires_s")?,
             retry: retry_policy(&results.getattr("retry")?)?,
-        })
+        }))
     };
     let pool = object.getattr("pool")?;
     let prefetch = object.getattr("prefetch")?;

@@ -244,10 +244,8 @@ impl Engine {
         let (sender, receiver) = channel();
         self.shared.send(Command::Stop(deadline_s, sender));
         let receiver = Mutex::new(receiver);
-        let not_started = matches!(
-            *self.thread.lock().unwrap_or_else(PoisonError::into_inner),
-            Thread::Ready(_) | Thread::Over
-        );
+        let not_started =
+            matches!(*self.thread.lock().unwrap_or_else(PoisonError::into_inner), Thread::Ready(_) | Thread::Over);
         if not_started {
             return Ok(0);
         }

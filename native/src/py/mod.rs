@@ -13,11 +13,11 @@ use pyo3::prelude::pymodule;
 /// The extension module.
 #[pymodule(gil_used = false)]
 mod _native {
-    use super::cython;
     #[pymodule_export]
     use super::child::ChildLink;
     #[pymodule_export]
     use super::codec::{build_envelope, compress, decompress};
+    use super::cython;
     #[pymodule_export]
     use super::engine::{Engine, PyNotice};
     #[pymodule_export]

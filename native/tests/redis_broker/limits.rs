@@ -1,1 +1,230 @@
-//! Full servers, wrong passwords, forgotten scripts, huge and unreadable messages.
+//! Full servers, wrong passwords, forgotten scripts, huge and unreadable messages, missing rights.
+
+use std::time::Duration;
+
+use pyworker_native::broker::Settlement;
+use pyworker_native::broker::redis::RedisBroker;
+use pyworker_native::error::ErrorKind;
+use pyworker_native::wire::resp::Frame;
+
+use super::{RedisFactory, make};
+use crate::scenarios::{BrokerFactory, Setup};
+use crate::support::driver::Driver;
+use crate::support::message::envelope;
+use crate::support::redis_server::RedisServer;
+
+fn setup() -> Setup {
+    Setup::new(&["q"], "one")
+}
+
+#[test]
+fn a_full_server_is_emptied() {
+    let mut factory = RedisFactory::new("");
+    for nth in 0..300 {
+        factory.publish("q", &format!("m{nth}"), 0);
+    }
+    factory.client().ok(&[b"CONFIG", b"SET", b"maxmemory", b"1"]);
+    let refused = factory.client().run(&[b"LPUSH", b"q", b"x"]).unwrap();
+    assert!(matches!(refused, Frame::Error(line) if line.starts_with("OOM")));
+    let mut driver = Driver::connected(factory.broker(&setup()));
+    driver.receive(300);
+    let tags = driver.tags();
+    driver.settle(&[(tags[0], Settlement::Requeue), (tags[1], Settlement::Park { until_s: 4e9 })]);
+    driver.settle(&tags[1..].iter().map(|tag| (*tag, Settlement::Ack)).collect::<Vec<_>>());
+    assert_eq!(driver.receive(1), ["m0"]);
+    driver.settle_all(Settlement::Ack);
+    assert_eq!((factory.held(), factory.waiting("q")), (0, 0));
+    assert!(driver.disconnects.is_empty());
+    driver.stop();
+}
+
+#[test]
+fn a_wrong_password_is_reported_at_once() {
+    let server = RedisServer::start(&["--requirepass", "right"]);
+    let factory = RedisFactory { server, prefix: String::new() };
+    for password in [None, Some("wrong")] {
+        let mut config = factory.config(&setup());
+        config.address.password = password.map(str::to_owned);
+        let mut driver = Driver::start(make(config));
+        driver.until("the refusal", |driver| !driver.disconnects.is_empty());
+        assert_eq!(driver.disconnects[0].0.kind(), ErrorKind::Authentication, "{:?}", driver.disconnects);
+        assert_eq!(driver.disconnects[0].1, None);
+    }
+    let mut config = factory.config(&setup());
+    config.address.password = Some("right".into());
+    Driver::connected(make(config)).stop();
+}
+
+#[test]
+fn forgotten_scripts_are_loaded_again() {
+    let mut factory = RedisFactory::new("");
+    factory.publish("q", "m0", 0);
+    let mut driver = Driver::connected(factory.broker(&setup()));
+    factory.client().ok(&[b"SCRIPT", b"FLUSH"]);
+    assert_eq!(driver.receive(1), ["m0"]);
+    factory.client().ok(&[b"SCRIPT", b"FLUSH"]);
+    driver.settle_all(Settlement::Requeue);
+    assert_eq!(factory.waiting("q"), 1);
+    assert!(driver.disconnects.is_empty());
+    driver.stop();
+}
+
+#[test]
+fn a_batch_is_bounded_by_bytes() {
+    let mut factory = RedisFactory::new("");
+    let size = 400 << 10;
+    for nth in 0..5 {
+        let mut message = envelope(&format!("m{nth}"), 0);
+        message.splice(1..1, format!(r#""padding": "{}", "#, "x".repeat(size)).into_bytes());
+        factory.client().ok(&[b"LPUSH".as_slice(), b"q", &message]);
+    }
+    let mut huge = envelope("huge", 0);
+    huge.splice(1..1, format!(r#""padding": "{}", "#, "x".repeat(3 << 20)).into_bytes());
+    factory.client().ok(&[b"LPUSH".as_slice(), b"q", &huge]);
+    let mut driver = Driver::connected(factory.broker(&setup()));
+    driver.broker.set_demand(6);
+    driver.until("the first batch", |driver| !driver.delivered.is_empty());
+    assert_eq!(driver.ids(), ["m0", "m1"]);
+    driver.broker.set_demand(4);
+    driver.until("the rest", |driver| driver.delivered.len() == 6);
+    assert_eq!(driver.ids()[2..], ["m2", "m3", "m4", "huge"]);
+    driver.stop();
+}
+
+#[test]
+fn an_unreadable_message_is_kept_with_its_bytes() {
+    let mut factory = RedisFactory::new("");
+    for bytes in [b"not json".as_slice(), b"\"quoted \\\" text\"", b"{\"no\": \"envelope\"}", b"\xff\xfe\x00", b""] {
+        factory.client().ok(&[b"LPUSH".as_slice(), b"q", bytes]);
+    }
+    factory.publish("q", "good", 0);
+    let mut driver = Driver::connected(factory.broker(&setup()));
+    driver.receive(6);
+    let raw: Vec<_> =
+        driver.delivered.iter().filter_map(|incoming| incoming.content.as_ref().err()).map(|bad| &bad.raw).collect();
+    assert_eq!(raw[0], b"not json");
+    assert_eq!(raw[3], b"\xff\xfe\x00");
+    assert_eq!(raw.len(), 5);
+    // Handed back, they are what they were.
+    driver.settle_all(Settlement::Requeue);
+    let mut client = factory.client();
+    let items = client.ok(&[b"LRANGE", b"q", b"0", b"-1"]).into_array().unwrap();
+    assert_eq!(items[5].as_bytes().unwrap(), b"not json");
+    assert_eq!(items[2].as_bytes().unwrap(), b"\xff\xfe\x00");
+    driver.stop();
+}
+
+#[test]
+fn messages_are_not_changed_by_registering_and_returning() {
+    let mut factory = RedisFactory::new("");
+    let original = envelope("m0", 0);
+    factory.publish("q", "m0", 0);
+    let mut driver = Driver::connected(factory.broker(&setup()));
+    driver.receive(1);
+    driver.settle_all(Settlement::Requeue);
+    let returned = factory.client().ok(&[b"LINDEX", b"q", b"0"]).into_bytes().unwrap();
+    assert_eq!(String::from_utf8(returned).unwrap(), String::from_utf8(original).unwrap());
+    driver.stop();
+}
+
+#[test]
+fn without_tracking_the_lists_are_polled() {
+    let mut factory = RedisFactory::new("");
+    let rights: [&[u8]; 11] = [
+        b"ACL",
+        b"SETUSER",
+        b"limited",
+        b"on",
+        b">secret",
+        b"~*",
+        b"&*",
+        b"+@all",
+        b"-client|tracking",
+        b"-client|caching",
+        b"-client|kill",
+    ];
+    factory.client().ok(&rights);
+    let mut config = factory.config(&setup());
+    config.address.username = Some("limited".into());
+    config.address.password = Some("secret".into());
+    let mut driver = Driver::connected(make(config));
+    driver.broker.set_demand(5);
+    driver.linger(Duration::from_millis(50));
+    factory.publish("q", "m0", 0);
+    driver.until("the message", |driver| driver.delivered.len() == 1);
+    assert!(driver.disconnects.is_empty());
+    driver.stop();
+}
+
+#[test]
+fn nothing_is_sent_while_idle() {
+    let mut factory = RedisFactory::new("");
+    let mut driver = Driver::connected(factory.broker(&setup()));
+    driver.broker.set_demand(5);
+    driver.linger(Duration::from_millis(100));
+    let before = driver.broker.counters().round_trips;
+    driver.linger(Duration::from_millis(500));
+    assert_eq!(driver.broker.counters().round_trips, before);
+    driver.stop();
+}
+
+#[test]
+fn a_flushed_database_wakes_and_loses_leases() {
+    let mut factory = RedisFactory::new("");
+    factory.publish("q", "m0", 0);
+    let config = Setup { visibility_timeout_s: 1.0, ..setup() };
+    let mut driver = Driver::connected(factory.broker(&config));
+    driver.receive(1);
+    factory.wipe();
+    driver.until("the loss", |driver| driver.lost.len() == 1);
+    factory.publish("q", "m1", 0);
+    assert_eq!(driver.receive(1), ["m1"]);
+    driver.stop();
+}
+
+#[test]
+fn an_answer_that_never_came_loses_nothing() {
+    let mut factory = RedisFactory::new("");
+    for nth in 0..20 {
+        factory.publish("q", &format!("m{nth}"), 0);
+    }
+    let mut driver = Driver::connected(factory.broker(&setup()));
+    // The fetch is written, then the server closes the connection before the answer is read.
+    driver.broker.set_demand(10);
+    driver.turn(Duration::ZERO);
+    factory.client().ok(&[b"CLIENT", b"KILL", b"TYPE", b"normal", b"SKIPME", b"yes"]);
+    driver.until("back", |driver| driver.connects == 2);
+    driver.broker.set_demand(20 - driver.delivered.len() as u32);
+    driver.until("all", |driver| driver.delivered.len() == 20);
+    let mut ids = driver.ids();
+    ids.sort_by_key(|id| id[1..].parse::<u32>().unwrap());
+    assert_eq!(ids, (0..20).map(|nth| format!("m{nth}")).collect::<Vec<_>>());
+    assert_eq!((factory.held(), factory.waiting("q")), (20, 0));
+    driver.stop();
+}
+
+#[test]
+fn a_node_that_stops_leaves_the_list_of_nodes() {
+    let mut factory = RedisFactory::new("");
+    let mut driver = Driver::connected(factory.broker(&setup()));
+    driver.until("signed", |driver| driver.broker.start_deadline_ns() > 0);
+    assert_eq!(factory.client().integer(&[b"ZCARD", b"pyworker:nodes"]), 1);
+    assert!(factory.client().integer(&[b"TTL", b"pyworker:nodes"]) > 0);
+    driver.stop();
+    let mut watcher = factory.client();
+    crate::support::redis_server::wait_for("signed off", || watcher.integer(&[b"ZCARD", b"pyworker:nodes"]) == 0);
+}
+
+#[test]
+fn a_broker_cannot_be_started_twice() {
+    let factory = RedisFactory::new("");
+    let poll = mio::Poll::new().unwrap();
+    let tokens = pyworker_native::broker::TokenRange { first: 1, count: 8 };
+    let mut broker =
+        RedisBroker::new(factory.config(&setup()), std::sync::Arc::new(pyworker_native::clock::SystemClock));
+    let broker: &mut dyn pyworker_native::broker::Broker = &mut broker;
+    broker.start(poll.registry(), tokens, 1).unwrap();
+    assert_eq!(broker.start(poll.registry(), tokens, 1).unwrap_err().kind(), ErrorKind::Internal);
+    broker.stop(poll.registry());
+    broker.stop(poll.registry());
+}

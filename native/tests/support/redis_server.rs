@@ -105,3 +105,12 @@ fn spawn(directory: &Path, arguments: &[String]) -> Child {
         .spawn()
         .expect("redis-server is installed")
 }
+
+/// Waits for another process to get somewhere.
+pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
+        std::thread::yield_now();
+    }
+}

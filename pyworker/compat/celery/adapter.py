@@ -20,7 +20,7 @@ from pyworker.compat.celery.receipts import ReceiptLog
 from pyworker.compat.celery.request_facade import Requests
 from pyworker.compat.celery.result_settings import redis_results
 from pyworker.compat.celery.revocations import unwatch_revoked, watch_revoked
-from pyworker.compat.celery.task_specs import task_configs, task_specs, warn_of_rate_limits
+from pyworker.compat.celery.task_specs import task_configs, task_specs
 from pyworker.compat.celery.versions import require_supported
 from pyworker.compat.celery.worker_facade import make_worker
 from pyworker.worker.config import EngineConfig, PoolConfig, PrefetchConfig, ShutdownConfig
@@ -125,7 +125,6 @@ class CeleryWorkerApp:
 
     def before_pool(self) -> None:
         """Do what Celery does after its banner: process title, standard streams, warnings about settings."""
-        warn_of_rate_limits(self.app)
         self._worker.finish_start()
         # Upstream sends it before each fork; here one fork is the origin of all children.
         if hasattr(signals, "worker_before_create_process"):

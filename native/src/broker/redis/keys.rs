@@ -13,10 +13,18 @@
 
 use crate::broker::DeliveryTag;
 use crate::config::RedisBrokerConfig;
+use crate::wire::resp::CommandWriter;
 
-/// The low bits of a tag hold the priority step of its list, so that whoever finds the tag knows where
-/// the message came from.
-const PRIORITY_BITS: u32 = 8;
+// A tag is a number: from the low end eight bits of priority, one bit of spelling, the counter.
+//
+// The priority step of its list is in the tag so that whoever finds the tag knows where the message came
+// from. One tag of each batch is spelled with zeros up to this width: a member of more than 64 bytes makes
+// Redis keep the index as a skip list at once. With short members only, every batch that meets an empty
+// index begins as a flat list that is searched and shifted for each of its first 128 members (measured:
+// 8.7 against 0.35 us of server time for each message of batches of 200).
+const COUNTER_SHIFT: u32 = 9;
+const LONG_BIT: u64 = 1 << 8;
+const LONG_WIDTH: usize = 65;
 
 /// Index of a queue's priority list: `step * queues + queue`.
 pub(super) type ListIndex = u32;
@@ -87,10 +95,20 @@ impl Keys {
         self.tails.get(usize::from(queue)).map_or(b"", Vec::as_slice)
     }
 
-    /// The tag that the fetch script gives to the message of a counter from a list.
-    pub(super) fn tag(&self, counter: u64, list: ListIndex) -> DeliveryTag {
+    /// The tag that the fetch script gives to the message of a counter from a list; `first` of its batch.
+    pub(super) fn tag(&self, counter: u64, list: ListIndex, first: bool) -> DeliveryTag {
         let step = list as usize / self.queue_count();
-        (counter << PRIORITY_BITS) | u64::from(self.steps.get(step).copied().unwrap_or(0))
+        let long = if first { LONG_BIT } else { 0 };
+        (counter << COUNTER_SHIFT) | long | u64::from(self.steps.get(step).copied().unwrap_or(0))
+    }
+
+    /// Writes a tag as an argument, spelled as the fetch script spelled it.
+    pub(super) fn write_tag(&self, command: &mut CommandWriter<'_>, tag: DeliveryTag) {
+        if tag & LONG_BIT == 0 {
+            command.arg_numbered(&self.tag_prefix, tag);
+        } else {
+            command.arg_zero_padded(&self.tag_prefix, tag, LONG_WIDTH);
+        }
     }
 
     /// The list of a queue that need not be one of ours, as kombu places a message of this priority.
@@ -105,7 +123,7 @@ impl Keys {
 
 /// The counter of a tag.
 pub(super) fn counter_of(tag: DeliveryTag) -> u64 {
-    tag >> PRIORITY_BITS
+    tag >> COUNTER_SHIFT
 }
 
 fn list_name(prefix: &[u8], queue: &str, separator: &[u8], step: u8) -> Vec<u8> {

@@ -32,8 +32,6 @@ pub(super) struct FetchTicket {
     pub(super) order: Box<[u16]>,
     /// Whether each queue gets its share.
     pub(super) fair: bool,
-    /// When it was sent.
-    pub(super) sent_ns: MonotonicNs,
 }
 
 /// A question to the server.
@@ -195,7 +193,7 @@ impl Phrasebook<'_> {
         let mut command = CommandWriter::new(out, 2 + tags.len());
         command.arg(name).arg(key);
         for tag in tags {
-            command.arg_numbered(&self.keys.tag_prefix, *tag);
+            self.keys.write_tag(&mut command, *tag);
         }
     }
 
@@ -234,14 +232,15 @@ impl Phrasebook<'_> {
         let mut command = self.evalsha(Script::Requeue, &names, 2 + tags.len(), out);
         command.arg(if counted { b"1" } else { b"0" }).arg_u64(DELIVERIES_LIFE_S);
         for tag in tags {
-            command.arg_numbered(&keys.tag_prefix, *tag);
+            keys.write_tag(&mut command, *tag);
         }
     }
 
     fn write_rescore(&self, scores: impl ExactSizeIterator<Item = (DeliveryTag, f64)>, out: &mut Vec<u8>) {
         let mut command = self.evalsha(Script::Rescore, &[&self.keys.unacked_index], 2 * scores.len(), out);
         for (tag, score_s) in scores {
-            command.arg_f64(score_s).arg_numbered(&self.keys.tag_prefix, tag);
+            command.arg_f64(score_s);
+            self.keys.write_tag(&mut command, tag);
         }
     }
 

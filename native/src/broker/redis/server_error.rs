@@ -4,7 +4,7 @@ use crate::error::{Error, ErrorKind};
 
 /// Turns an error line (code, space, text) into an error with a verdict.
 #[must_use]
-pub fn classify(line: &str) -> Error {
+pub(crate) fn classify(line: &str) -> Error {
     let code = line.split(' ').next().unwrap_or_default();
     let kind = match code {
         "OOM" | "LOADING" | "READONLY" | "MASTERDOWN" | "BUSY" | "TRYAGAIN" | "NOREPLICAS" | "CLUSTERDOWN"
@@ -22,13 +22,13 @@ pub fn classify(line: &str) -> Error {
 
 /// Whether the server does not know the script that EVALSHA named.
 #[must_use]
-pub fn is_unknown_script(line: &str) -> bool {
+pub(crate) fn is_unknown_script(line: &str) -> bool {
     line.starts_with("NOSCRIPT")
 }
 
 /// Whether this connection leads to the wrong server: after a failover, only a new one helps.
 #[must_use]
-pub fn needs_reconnect(line: &str) -> bool {
+pub(crate) fn needs_reconnect(line: &str) -> bool {
     line.starts_with("READONLY") || line.starts_with("MASTERDOWN") || line.starts_with("UNBLOCKED")
 }
 

@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn counters_are_read_from_tags() {
-        assert_eq!(counter_in(b"pyw:celery@host:1:2:1280"), 5);
+        assert_eq!(counter_in(b"pyw:celery@host:1:2:0002560"), 5);
         assert_eq!(counter_in(b"pyw:x:"), 0);
     }
 }

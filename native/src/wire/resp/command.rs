@@ -46,6 +46,19 @@ impl<'a> CommandWriter<'a> {
         self
     }
 
+    /// As `arg_numbered`, with zeros in front of the number up to a width.
+    pub fn arg_zero_padded(&mut self, text: &[u8], number: u64, width: usize) -> &mut Self {
+        let mut digits = [0; 20];
+        let digits = decimal(number, &mut digits);
+        let zeros = width.saturating_sub(digits.len());
+        self.length(text.len() + zeros + digits.len());
+        self.buffer.extend_from_slice(text);
+        self.buffer.resize(self.buffer.len() + zeros, b'0');
+        self.buffer.extend_from_slice(digits);
+        self.buffer.extend_from_slice(b"\r\n");
+        self
+    }
+
     /// An unsigned integer as an argument.
     pub fn arg_u64(&mut self, number: u64) -> &mut Self {
         self.arg_numbered(b"", number)

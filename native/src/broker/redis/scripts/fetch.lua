@@ -64,7 +64,9 @@ local function register(messages, count, tail, priority)
   local entries, scores, width = {}, {}, 0
   for at = 1, count do
     local message = messages[at]
-    local tag = prefix .. format('%d', (counter + at - 1) * 256 + priority)
+    -- keys.rs says what a tag's number means and why the first one is spelled long.
+    local long = at == 1
+    local tag = prefix .. format(long and '%065d' or '%d', (counter + at - 1) * 512 + (long and 256 or 0) + priority)
     local body = message -- an object from '{' to '}'; anything else would make the entry unreadable
     if byte(message, 1) ~= 123 or byte(message, -1) ~= 125 then body = cjson.encode(message) end
     entries[width + 1], entries[width + 2] = tag, '[' .. body .. tail

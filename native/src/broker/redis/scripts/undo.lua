@@ -8,7 +8,11 @@
 local found = 0
 for counter = tonumber(ARGV[4]) + tonumber(ARGV[5]) - 1, tonumber(ARGV[4]), -1 do
   local tags = {}
-  for at = 6, #ARGV do tags[at - 5] = ARGV[3] .. string.format('%d', counter * 256 + tonumber(ARGV[at])) end
+  for at = 6, #ARGV do
+    local number = counter * 512 + tonumber(ARGV[at])
+    tags[#tags + 1] = ARGV[3] .. string.format('%d', number)
+    tags[#tags + 1] = ARGV[3] .. string.format('%065d', number + 256)
+  end
   local entries = redis.call('HMGET', KEYS[1], unpack(tags))
   for at, entry in ipairs(entries) do
     if entry then
