@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from itertools import count
 
 #: Ids made at a time; each takes 16 bytes of the system's randomness.
 _BLOCK = 128
@@ -14,6 +15,8 @@ _VARIANT = "89ab"
 _reserve: list[str] = []
 _thread = threading.local()
 _origin = ""
+_tag_head = ""
+_tag_numbers = count()
 
 
 def _refill() -> str:
@@ -35,6 +38,14 @@ def uuid() -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
+def delivery_tag() -> str:
+    """Return an id of one message: unique, but not unpredictable, and so much cheaper than :func:`uuid`."""
+    global _tag_head
+    if not _tag_head:
+        _tag_head = uuid()[:24]
+    return f"{_tag_head}{next(_tag_numbers):012x}"
+
+
 def origin() -> str:
     """Return the name of this process in the ``origin`` header."""
     global _origin
@@ -54,9 +65,9 @@ def reply_address() -> str:
 
 def _forget() -> None:
     """A forked child shares none of its parent's identifiers."""
-    global _origin, _thread
+    global _origin, _tag_head, _thread
     _reserve.clear()
-    _origin = ""
+    _origin = _tag_head = ""
     _thread = threading.local()
 
 

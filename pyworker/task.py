@@ -222,7 +222,10 @@ class Task(Generic[P, R]):
     def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise the ``TypeError`` that calling the task with these arguments would."""
         header = self.__header__
-        if header is not None and (self.app.strict_typing if self.typing is None else self.typing):
+        if header is None:
+            return
+        typing = self.typing
+        if typing or (typing is None and self.app.strict_typing):
             header(*args, **kwargs)
 
     def shadow_name(self, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> str | None:

@@ -10,6 +10,7 @@ from pyworker.canvas.signature import Signature, maybe_signature
 from pyworker.current import get_current_worker_task
 from pyworker.identifiers import uuid
 from pyworker.publish.publisher import PLAIN_OPTIONS, Call
+from pyworker.result import AsyncResult
 
 if TYPE_CHECKING:
     from pyworker.app import Celery
@@ -109,32 +110,39 @@ class group(Signature):
         members = list(self._members())
         if chord is not None:
             app.backend.set_chord_size(group_id, sum(member.part_count() for member in members))
+            options = {"chord": chord, **options}
+        # Only what needs no more than its arguments goes into the batch.
+        batches = not args and not kwargs and not (options.keys() - PLAIN_OPTIONS)
+        lineages: dict[int, dict[str, Any] | None] = {}
         for index, member in enumerate(members):
-            member_options = {"chord": chord, **options} if chord is not None else options
-            plain = None if args or kwargs else self._plain_call(member, group_id, index, member_options)
-            if plain is not None:
-                calls.append(plain)
-                results.append(app.AsyncResult(plain.task_id))
+            lineage = self._lineage(member, lineages) if batches else None
+            if lineage is None:
+                copy = member.clone()
+                results.append(copy.freeze(group_id=group_id, root_id=root_id, group_index=index))
+                copy.apply_async(args, kwargs, add_to_parent=False, **options)
                 continue
-            copy = member.clone()
-            results.append(copy.freeze(group_id=group_id, root_id=root_id, group_index=index))
-            copy.apply_async(args, kwargs, add_to_parent=False, **member_options)
+            task: Any = member._type
+            task_id = member["options"].get("task_id") or uuid()
+            member_args, member_kwargs = member["args"], member["kwargs"]
+            task.check_arguments(member_args, member_kwargs)
+            placed = {"group_id": group_id, "group_index": index, **lineage, **options}
+            calls.append(Call(task.name, task, task_id, member_args, member_kwargs, placed))
+            results.append(AsyncResult(task_id, None, task.name, app))
         if calls:
             app.publish_many(calls)
         return results
 
     @staticmethod
-    def _plain_call(member: Signature, group_id: str, index: int, options: dict[str, Any]) -> Call | None:
-        """The call of a member that needs no more than its arguments; None if it needs more."""
-        own = member.options
+    def _lineage(member: Signature, known: dict[int, dict[str, Any] | None]) -> dict[str, Any] | None:
+        """Parent and root of a plain member; None if the member is more than a task with arguments."""
         task = member._type
-        if task is None or member.subtask_type or not task.publishes_plainly:
+        own = member["options"]
+        if task is None or type(member) is not Signature or (own and own.keys() - {"task_id", "reply_to"}):
             return None
-        if own.keys() - {"task_id", "reply_to"} or options.keys() - PLAIN_OPTIONS:
-            return None
-        task.check_arguments(member.args, member.kwargs)
-        call_options = {"group_id": group_id, "group_index": index, **task.lineage(), **options}
-        return Call(task.name, task, own.get("task_id") or uuid(), member.args, member.kwargs, call_options)
+        key = id(task)
+        if key not in known:
+            known[key] = task.lineage() if task.publishes_plainly else None
+        return known[key]
 
     def _members(self) -> Iterator[Signature]:
         """The tasks, those of nested groups included."""
@@ -142,7 +150,7 @@ class group(Signature):
             member = maybe_signature(task, app=self._app)
             if isinstance(member, group):
                 yield from member._members()
-            elif member.subtask_type != "chain" or member.kwargs["tasks"]:
+            elif type(member) is Signature or member.subtask_type != "chain" or member.kwargs["tasks"]:
                 yield member
 
     def freeze(

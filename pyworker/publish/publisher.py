@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyworker.publish.encoding import compressed, encode_body
 from pyworker.publish.messages import Clock, build
 from pyworker.publish.redis import Outgoing, RedisOutlet
 from pyworker.publish.templates import Template, is_plain_id
-from pyworker.routing import Router
+from pyworker.routing import Destination, Router
 from pyworker.signals import after_task_publish, before_task_publish
 
 if TYPE_CHECKING:
@@ -32,6 +32,17 @@ class Call(NamedTuple):
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
     options: dict[str, Any]
+
+
+class Encoded(NamedTuple):
+    """A call ready to go, and what signals show of it."""
+
+    outgoing: Outgoing
+    headers: dict[str, Any]
+    body: Any
+    destination: Destination
+    retry: bool | None
+    retry_policy: Mapping[str, Any] | None
 
 
 class Publisher:
@@ -75,27 +86,33 @@ class Publisher:
             OperationalError: the broker cannot be reached or refuses.
         """
         outlet = self.outlet
-        outgoing = self._encode_plain(call) if call.options.keys() <= PLAIN_OPTIONS else None
+        outgoing = self._encode_plain(call)
         if outgoing is not None:
             outlet.push(outgoing)
             return
-        self._publish_with_options(call, outlet)
+        encoded = self._encode_with_options(call)
+        outlet.push(encoded.outgoing, encoded.retry, encoded.retry_policy)
+        self._announce(call, encoded)
 
-    def publish_many(self, calls: Sequence[Call]) -> None:
-        """Publish many calls, in one go where no signal wants to see them one by one.
+    def publish_many(self, calls: Iterable[Call]) -> None:
+        """Publish many calls in as few round trips as possible; nothing is sent if one of them cannot be encoded.
 
         Raises:
             OperationalError: the broker cannot be reached or refuses.
         """
         outlet = self.outlet
         batch: list[Outgoing] = []
+        rest: list[tuple[Call, Encoded]] = []
         for call in calls:
-            outgoing = self._encode_plain(call) if call.options.keys() <= PLAIN_OPTIONS else None
-            batch.append(self._encode_with_options(call)[0] if outgoing is None else outgoing)
+            outgoing = self._encode_plain(call)
+            if outgoing is None:
+                encoded = self._encode_with_options(call)
+                rest.append((call, encoded))
+                outgoing = encoded.outgoing
+            batch.append(outgoing)
         outlet.push_many(batch)
-        if after_task_publish.receivers:
-            for call in calls:
-                self._announce(call, {"id": call.task_id, "task": call.name}, (call.args, call.kwargs, {}))
+        for call, encoded in rest:
+            self._announce(call, encoded)
 
     def forget_task(self, name: str) -> None:
         """A task's attributes changed: its template is made anew."""
@@ -110,20 +127,17 @@ class Publisher:
 
     def _encode_plain(self, call: Call) -> Outgoing | None:
         """Fill a template; None if this call needs more."""
+        name, task, task_id, args, kwargs, options = call
         if before_task_publish.receivers or after_task_publish.receivers:
             return None
-        template = self._template(call.name, call.task)
-        if template is None or not is_plain_id(call.task_id):
+        template = self._template(name, task)
+        if template is None or not is_plain_id(task_id) or (type(args) is not tuple and type(args) is not list):
             return None
-        args, kwargs = call.args or (), call.kwargs or {}
-        if type(args) is not tuple and type(args) is not list:
+        if not options:
+            return template.queue, template.priority, template.envelope(task_id, args, kwargs)
+        if not options.keys() <= PLAIN_OPTIONS or not _are_plain(options.values()):
             return None
-        envelope = RedisOutlet.envelope(
-            template.body(args, kwargs),
-            template.headers(call.task_id, args, kwargs, **call.options),
-            template.properties(call.task_id),
-        )
-        return template.queue, template.priority, envelope
+        return template.queue, template.priority, template.envelope(task_id, args, kwargs, **options)
 
     def _template(self, name: str, task: Task[Any, Any] | None) -> Template | None:
         try:
@@ -159,13 +173,7 @@ class Publisher:
 
     # -- every other case
 
-    def _publish_with_options(self, call: Call, outlet: RedisOutlet) -> None:
-        outgoing, headers, body, retry, policy = self._encode_with_options(call)
-        outlet.push(outgoing, retry, policy)
-        if after_task_publish.receivers:
-            self._announce(call, headers, body)
-
-    def _encode_with_options(self, call: Call) -> tuple[Outgoing, dict[str, Any], Any, bool | None, Any]:
+    def _encode_with_options(self, call: Call) -> Encoded:
         conf = self._app.conf
         task = call.task
         options = {**(task.execution_options() if task is not None else {}), **call.options}
@@ -188,14 +196,15 @@ class Publisher:
         if compression:
             payload = compressed(payload, compression, message.headers)
         outgoing = RedisOutlet.wrap(message, payload, destination)
-        return outgoing, message.headers, message.body, retry, policy
+        return Encoded(outgoing, message.headers, message.body, destination, retry, policy)
 
-    def _announce(self, call: Call, headers: dict[str, Any], body: Any) -> None:
-        destination = self.router.destination(self.router.route(dict(call.options), call.name, task=call.task))
-        after_task_publish.send(
-            sender=call.name, body=body, headers=headers, exchange=destination.exchange,
-            routing_key=destination.routing_key,
-        )  # fmt: skip
+    @staticmethod
+    def _announce(call: Call, encoded: Encoded) -> None:
+        if after_task_publish.receivers:
+            after_task_publish.send(
+                sender=call.name, body=encoded.body, headers=encoded.headers, exchange=encoded.destination.exchange,
+                routing_key=encoded.destination.routing_key,
+            )  # fmt: skip
 
     def _refresh(self) -> None:
         """Forget what was derived from older settings."""
@@ -206,3 +215,8 @@ class Publisher:
                 self._outlet = None
                 self._templates = {}
                 self._version = version
+
+
+def _are_plain(values: Iterable[Any]) -> bool:
+    """Whether ids among the values can stand in JSON as they are."""
+    return all(is_plain_id(value) for value in values if type(value) is str)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyworker._native import NativeError, RedisPublisher, build_envelope
 from pyworker.exceptions import ImproperlyConfigured, OperationalError
-from pyworker.identifiers import uuid
+from pyworker.identifiers import delivery_tag
 from pyworker.publish.encoding import Payload, encode_json
 from pyworker.publish.messages import Message
 from pyworker.routing import Destination
@@ -52,11 +52,6 @@ class RedisOutlet:
             self._policy = None
 
     @staticmethod
-    def envelope(body: bytes, headers: bytes, properties: bytes) -> bytes:
-        """Wrap a JSON body that needs no further description."""
-        return build_envelope(body, headers, properties, "application/json", "utf-8")
-
-    @staticmethod
     def wrap(message: Message, payload: Payload, destination: Destination) -> Outgoing:
         """Wrap any message, with kombu's properties of a virtual transport."""
         properties = dict(message.properties)
@@ -66,7 +61,7 @@ class RedisOutlet:
         properties["delivery_info"] = {"exchange": destination.exchange, "routing_key": destination.routing_key}
         properties["priority"] = message.priority
         properties["body_encoding"] = "base64"
-        properties["delivery_tag"] = uuid()
+        properties["delivery_tag"] = delivery_tag()
         envelope = build_envelope(
             payload.data,
             encode_json(message.headers),

@@ -10,19 +10,23 @@ from typing import Any
 
 import orjson
 
-from pyworker.identifiers import origin, reply_address, uuid
-from pyworker.publish.encoding import encode_json
+from pyworker._native import build_envelope
+from pyworker.identifiers import delivery_tag, origin, reply_address
+from pyworker.publish.encoding import JSON_ENCODING, JSON_TYPE, encode_json
 from pyworker.routing import Destination
 from pyworker.saferepr import repr_of_arguments, repr_of_keyword_arguments
 
 _NOTHING_FOLLOWS = b',{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]'
+_NOTHING_AND_NO_NAMES = b",{}" + _NOTHING_FOLLOWS
 _NULL = b"null"
+_SCALARS = frozenset({str, int, bool, type(None)})
 
 
 class Template:
     """The constant parts of one task's messages."""
 
-    __slots__ = ("_head", "_limits", "_origin", "_properties_end", "_repr_levels", "_tail", "priority", "queue")
+    __slots__ = ("_before_group", "_before_root", "_head", "_origin", "_properties_end", "_repr_levels", "_tail",
+                 "priority", "queue")  # fmt: skip
 
     def __init__(
         self,
@@ -40,7 +44,8 @@ class Template:
         self._repr_levels = repr_levels
         self._origin = origin()
         self._head = b'{"lang":"py","task":%s,"id":"' % encode(name)
-        self._limits = b',"retries":0,"timelimit":%s,"root_id":"' % encode(time_limits)
+        self._before_group = b'","shadow":null,"eta":null,"expires":null,"group":'
+        self._before_root = b',"retries":0,"timelimit":%s,"root_id":"' % encode(time_limits)
         self._tail = (
             b',"origin":%s,"ignore_result":%s,"replaced_task_nesting":0,"stamped_headers":null,"stamps":{}}'
             % (encode(self._origin), encode(ignore_result))
@@ -55,7 +60,7 @@ class Template:
         """Whether this is still the process that the template names as origin."""
         return self._origin == origin()
 
-    def headers(
+    def envelope(
         self,
         task_id: str,
         args: Sequence[Any],
@@ -66,47 +71,60 @@ class Template:
         root_id: str | None = None,
         parent_id: str | None = None,
     ) -> bytes:
-        """Return the headers; the ids must be plain texts (see :func:`is_plain_id`)."""
+        """Return a whole message; the ids must be plain texts (see :func:`is_plain_id`)."""
         identifier = task_id.encode()
-        group = _NULL if group_id is None else b'"%s"' % group_id.encode()
-        index = _NULL if group_index is None else b"%d" % group_index
-        return b"".join(
+        headers = b"".join(
             (
                 self._head,
                 identifier,
-                b'","shadow":null,"eta":null,"expires":null,"group":',
-                group,
+                self._before_group,
+                _NULL if group_id is None else b'"%s"' % group_id.encode(),
                 b',"group_index":',
-                index,
-                self._limits,
+                _NULL if group_index is None else b"%d" % group_index,
+                self._before_root,
                 identifier if root_id is None else root_id.encode(),
                 b'","parent_id":',
                 _NULL if parent_id is None else b'"%s"' % parent_id.encode(),
                 b',"argsrepr":',
-                encode_json(repr_of_arguments(args, self._repr_levels)),
+                _text(repr_of_arguments(args, self._repr_levels)),
                 b',"kwargsrepr":',
-                encode_json(repr_of_keyword_arguments(kwargs, self._repr_levels)) if kwargs else b'"{}"',
+                _text(repr_of_keyword_arguments(kwargs, self._repr_levels)) if kwargs else b'"{}"',
                 self._tail,
             )
         )
-
-    def properties(self, task_id: str) -> bytes:
-        """Return the properties with a new delivery tag."""
-        return b"".join(
+        properties = b"".join(
             (
                 b'{"correlation_id":"',
-                task_id.encode(),
+                identifier,
                 b'","reply_to":"',
                 reply_address().encode(),
                 self._properties_end,
-                uuid().encode(),
+                delivery_tag().encode(),
                 b'"}',
             )
         )
+        if kwargs:
+            body = b"".join((b"[", _values(args), b",", encode_json(kwargs), _NOTHING_FOLLOWS))
+        else:
+            body = b"".join((b"[", _values(args), _NOTHING_AND_NO_NAMES))
+        return build_envelope(body, headers, properties, JSON_TYPE, JSON_ENCODING)
 
-    def body(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
-        """Return the body."""
-        return b"".join((b"[", encode_json(args), b",", encode_json(kwargs) if kwargs else b"{}", _NOTHING_FOLLOWS))
+
+def _values(args: Sequence[Any]) -> bytes:
+    for value in args:
+        if type(value) not in _SCALARS:
+            return encode_json(args)
+    try:
+        return orjson.dumps(args)
+    except TypeError:
+        return encode_json(args)
+
+
+def _text(text: str) -> bytes:
+    try:
+        return orjson.dumps(text)
+    except TypeError:
+        return encode_json(text)
 
 
 def is_plain_id(identifier: str) -> bool:
