@@ -152,6 +152,13 @@ impl<'a> Scanner<'a> {
     #[inline(always)]
     pub fn key(&mut self) -> JsonResult<StringToken> {
         let key = self.string()?;
+        // What Python and most others write; anything else takes the careful way.
+        if let Some([b':', b' ', first]) = self.text[self.position..].first_chunk::<3>()
+            && *first > b' '
+        {
+            self.position += 2;
+            return Ok(key);
+        }
         self.skip_whitespace();
         if self.peek() != Some(b':') {
             return Err(self.error("expected ':'"));
@@ -164,6 +171,10 @@ impl<'a> Scanner<'a> {
     /// After a member's value: true and at the next key, or false and after the closing brace.
     #[inline(always)]
     pub fn next_member(&mut self) -> JsonResult<bool> {
+        if self.text[self.position..].first_chunk::<3>() == Some(b", \"") {
+            self.position += 2;
+            return Ok(true);
+        }
         self.skip_whitespace();
         match self.peek() {
             Some(b',') => {
