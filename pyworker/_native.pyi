@@ -27,6 +27,8 @@ class NativeError(Exception):
     kind: str
     retryable: bool
 
+    def __new__(cls, message: str, kind: str = "internal", retryable: bool = False) -> NativeError: ...
+
 @final
 class Notice:
     """Something the engine tells the parent's Python side."""
