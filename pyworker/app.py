@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone, tzinfo
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 from zoneinfo import ZoneInfo
@@ -281,7 +281,7 @@ class Celery:
     def send_task(
         self,
         name: str,
-        args: Iterable[Any] | None = None,
+        args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         *,
         task_id: str | None = None,
@@ -300,7 +300,8 @@ class Celery:
             options.setdefault("parent_id", request.id)
         task_id = task_id or uuid()
         given = {key: value for key, value in options.items() if value is not None}
-        self.publish_call(Call(name, task, task_id, tuple(args or ()), kwargs or {}, given))
+        given["ignore_result"] = options.get("ignore_result")
+        self.publish_call(Call(name, task, task_id, args or (), kwargs or {}, given))
         result = (result_cls or AsyncResult)(task_id, app=self)
         result.ignored = options.get("ignore_result")
         if parent is not None and add_to_parent:

@@ -10,7 +10,7 @@ from pyworker.canvas.signature import Signature, maybe_signature
 from pyworker.current import get_current_worker_task
 from pyworker.identifiers import uuid
 from pyworker.publish.publisher import PLAIN_OPTIONS, Call
-from pyworker.result import AsyncResult
+from pyworker.result import AsyncResult, GroupResult
 
 if TYPE_CHECKING:
     from pyworker.app import Celery
@@ -81,17 +81,16 @@ class group(Signature):
         """
         if options.get("link") is not None or options.get("link_error") is not None:
             raise TypeError("Cannot add link to group: use a chord, or link the individual tasks")
-        app = self.app
         merged = {**self.options, **{key: value for key, value in options.items() if value is not None}}
         group_id = merged.pop("task_id", None) or uuid()
         merged.pop("group_id", None)
         if not self.tasks:
-            return app.GroupResult(group_id, [])
+            return GroupResult(group_id, [], app=self._app)
         if route_name:
             merged["route_name"] = route_name
         results = self._send(tuple(args or ()), kwargs, group_id, merged)
-        result = app.GroupResult(group_id, results)
-        if len(results) == 1 and isinstance(results[0], app.GroupResult):
+        result = GroupResult(group_id, results, app=self.app)
+        if len(results) == 1 and isinstance(results[0], GroupResult):
             result = results[0]
         parent = get_current_worker_task() if add_to_parent else None
         if parent is not None:
@@ -175,7 +174,7 @@ class group(Signature):
         options.setdefault("parent_id", parent_id)
         self.tasks = [member.clone() for member in self._members()]
         results = [
-            member.freeze(group_id=group_id or own_id, chord=chord, root_id=root_id, parent_id=parent_id,
+            member.freeze(group_id=group_id, chord=chord, root_id=root_id, parent_id=parent_id,
                           group_index=index)
             for index, member in enumerate(self.tasks)
         ]  # fmt: skip

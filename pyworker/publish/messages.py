@@ -93,7 +93,8 @@ def build(
     expiration_s = None if expires is None else _seconds_until(expires, clock)
     stamped = take("stamped_headers", None)
     stamps = {header: take(header) for header in stamped or ()}
-    argsrepr, kwargsrepr = take("argsrepr", None), take("kwargsrepr", None)
+    # These three stay among the options: in Celery they become properties as well.
+    argsrepr, kwargsrepr = options.get("argsrepr"), options.get("kwargsrepr")
     headers: dict[str, Any] = {
         "lang": "py",
         "task": name,
@@ -109,7 +110,7 @@ def build(
         "parent_id": take("parent_id", None),
         "argsrepr": repr_of_arguments(args, repr_levels) if argsrepr is None else argsrepr,
         "kwargsrepr": repr_of_keyword_arguments(kwargs, repr_levels) if kwargsrepr is None else kwargsrepr,
-        "origin": take("origin", None) or origin(),
+        "origin": options.get("origin") or origin(),
         "ignore_result": take("ignore_result", None),
         "replaced_task_nesting": take("replaced_task_nesting", 0),
         "stamped_headers": stamped,

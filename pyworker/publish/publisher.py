@@ -133,6 +133,7 @@ class Publisher:
         template = self._template(name, task)
         if template is None or not is_plain_id(task_id) or (type(args) is not tuple and type(args) is not list):
             return None
+        args, kwargs = args or (), kwargs or {}
         if not options:
             return template.queue, template.priority, template.envelope(task_id, args, kwargs)
         if not options.keys() <= PLAIN_OPTIONS or not _are_plain(options.values()):
