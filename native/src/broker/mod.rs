@@ -79,6 +79,11 @@ pub enum BrokerEvent {
         /// Why.
         error: Error,
     },
+    /// The broker works, but a promise does not hold on this server; said once for each connection.
+    Degraded {
+        /// Which promise and why, for the log.
+        text: String,
+    },
     /// A fan-out message (remote control) arrived: the exchange's name and the raw envelope.
     Broadcast {
         /// Index into the configured fan-out subscriptions.
@@ -95,8 +100,11 @@ pub enum Settlement {
     Ack,
     /// Refused for good: dropped, or dead-lettered where the broker can.
     Reject,
-    /// Back to where the next consumer finds it first.
+    /// Back to where the next consumer finds it first, counted as a delivery that came to nothing.
     Requeue,
+    /// As `Requeue` for a message that no child has started: handing back what was reserved too far ahead,
+    /// or stopping. Not counted, so that innocent messages never reach the limit of deliveries.
+    Release,
     /// Not to be started before this wall-clock time; the lease is kept. The engine has dropped the
     /// message's bytes and asks for them with `recall`.
     Park {

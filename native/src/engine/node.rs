@@ -259,6 +259,7 @@ impl Node {
             BrokerEvent::SettleFailed { tag, error } => {
                 self.notices.push(Notice::log(40, format!("Couldn't ack {tag}, reason:{error}")));
             }
+            BrokerEvent::Degraded { text } => self.notices.push(Notice::log(30, text)),
             BrokerEvent::LeasesRenewed { .. } | BrokerEvent::Broadcast { .. } => {}
         }
     }

@@ -153,6 +153,62 @@ fn without_tracking_the_lists_are_polled() {
     factory.publish("q", "m0", 0);
     driver.until("the message", |driver| driver.delivered.len() == 1);
     assert!(driver.disconnects.is_empty());
+    assert_eq!(driver.complaints.len(), 1);
+    driver.stop();
+}
+
+#[test]
+fn without_resp3_the_lists_are_polled() {
+    let server = RedisServer::start(&["--rename-command", "HELLO", "", "--requirepass", "secret"]);
+    let factory = RedisFactory { server, prefix: String::new() };
+    let mut config = factory.config(&setup());
+    config.address.password = Some("secret".into());
+    config.address.database = 3;
+    config.address.client_name = Some("tester".into());
+    let mut driver = Driver::connected(make(config));
+    driver.broker.set_demand(5);
+    driver.linger(Duration::from_millis(50));
+    let mut client = factory.client();
+    client.ok(&[b"AUTH", b"secret"]);
+    client.ok(&[b"SELECT", b"3"]);
+    client.ok(&[b"LPUSH".as_slice(), b"q", &envelope("m1", 0)]);
+    driver.until("the message", |driver| driver.delivered.len() == 1);
+    assert!(client.ok(&[b"CLIENT", b"LIST"]).as_str().unwrap().contains("name=tester"));
+    assert_eq!(driver.complaints.len(), 1);
+    driver.settle_all(Settlement::Ack);
+    driver.stop();
+}
+
+#[test]
+fn released_messages_are_not_counted() {
+    let mut factory = RedisFactory::new("");
+    factory.publish("q", "m0", 0);
+    let mut driver = Driver::connected(factory.broker(&setup()));
+    for round in 1..=3 {
+        driver.receive(1);
+        assert_eq!(driver.delivered[round - 1].deliveries, 0);
+        driver.settle(&[(driver.tags()[round - 1], Settlement::Release)]);
+    }
+    assert_eq!(factory.client().integer(&[b"EXISTS", b"pyworker:deliveries"]), 0);
+    driver.stop();
+}
+
+#[test]
+fn a_silent_server_is_given_up() {
+    let factory = RedisFactory::new("");
+    let mut config = factory.config(&setup());
+    config.address.socket_timeout_s = Some(0.2);
+    let mut driver = Driver::connected(make(config));
+    driver.broker.set_demand(1);
+    let process = factory.server.process_id().to_string();
+    let signal = |name: &str| std::process::Command::new("kill").args([name, &process]).status().unwrap();
+    signal("-STOP");
+    driver.broker.set_queue_active(0, false);
+    driver.broker.set_queue_active(0, true);
+    driver.until("the timeout", |driver| !driver.disconnects.is_empty());
+    assert_eq!(driver.disconnects[0].0.kind(), ErrorKind::Timeout);
+    signal("-CONT");
+    driver.until("back", |driver| driver.connects == 2);
     driver.stop();
 }
 

@@ -20,6 +20,7 @@ pub struct Driver {
     pub connects: usize,
     pub renewals: usize,
     pub disconnects: Vec<(Error, Option<f64>)>,
+    pub complaints: Vec<String>,
 }
 
 impl Driver {
@@ -34,6 +35,7 @@ impl Driver {
             connects: 0,
             renewals: 0,
             disconnects: Vec::new(),
+            complaints: Vec::new(),
         }
     }
 
@@ -63,6 +65,7 @@ impl Driver {
                 BrokerEvent::Delivered(batch) => self.delivered.extend(batch),
                 BrokerEvent::LeasesRenewed { .. } => self.renewals += 1,
                 BrokerEvent::LeaseLost(tags) => self.lost.extend(tags),
+                BrokerEvent::Degraded { text } => self.complaints.push(text),
                 other => panic!("unexpected: {other:?}"),
             }
         }

@@ -26,7 +26,12 @@ impl RedisBroker {
         }
         match request {
             Request::Load(script) => self.digests.set(script, reply.into_bytes()?),
-            Request::Track { resp3 } => self.on_prepared(resp3, now_ns, events),
+            Request::Track { resp3 } => {
+                self.on_prepared(resp3, now_ns, events);
+                if !resp3 {
+                    events.push(untracked(&Error::new(ErrorKind::ServerRefused, "no RESP3")));
+                }
+            }
             Request::Exists { .. } => self.fetching.on_existing(reply.as_integer().unwrap_or(1)),
             Request::Fetch(ticket) => self.on_fetched(ticket, reply, now_ns, events)?,
             Request::Ack(_) | Request::Requeue { .. } | Request::Park(_) => self.on_settled(&request, reply, events),
@@ -77,8 +82,14 @@ impl RedisBroker {
             return Ok(());
         }
         match request {
-            Request::Track { .. } => self.on_prepared(false, now_ns, events),
-            Request::Exists { .. } => self.fetching.give_up_tracking(),
+            Request::Track { .. } => {
+                self.on_prepared(false, now_ns, events);
+                events.push(untracked(&error));
+            }
+            Request::Exists { .. } => {
+                self.fetching.give_up_tracking();
+                events.push(untracked(&error));
+            }
             Request::Ack(tags) => self.on_settle_refused(&tags, &error, events),
             Request::Requeue { tags, .. } => self.on_settle_refused(&tags, &error, events),
             Request::Park(tags) => {
@@ -90,8 +101,13 @@ impl RedisBroker {
                 self.keep_unanswered(request);
                 return Err(error);
             }
-            // Courtesies: the work goes on without them.
-            Request::Scan { .. } | Request::Reclaim { .. } | Request::Visible { .. } => self.sweeping.abandon(),
+            // The work goes on without these.
+            Request::Scan { .. } | Request::Reclaim { .. } | Request::Visible { .. } => {
+                if self.sweeping.abandon_refused() {
+                    let text = format!("Messages of dead workers are not brought back: {error}");
+                    events.push(BrokerEvent::Degraded { text });
+                }
+            }
             Request::Undo { .. }
             | Request::Fetch(_)
             | Request::Bindings { .. }
@@ -255,6 +271,12 @@ impl RedisBroker {
         self.report_lost(gone, events);
         Ok(())
     }
+}
+
+fn untracked(error: &Error) -> BrokerEvent {
+    let text =
+        format!("Redis does not push changes, so queues are polled: idle costs and latency are higher ({error})");
+    BrokerEvent::Degraded { text }
 }
 
 fn incoming(tag: DeliveryTag, queue: u16, message: Vec<u8>, max_bytes: u64) -> Incoming {

@@ -37,6 +37,7 @@ impl SettleQueue {
         self.unconfirmed += 1;
         match how {
             Settlement::Requeue => self.requeues.entry((list, true)).or_default().push(tag),
+            Settlement::Release => self.requeues.entry((list, false)).or_default().push(tag),
             Settlement::Ack | Settlement::Reject | Settlement::Park { .. } => {
                 self.acks.push(tag);
                 self.digests.extend(digest);

@@ -26,12 +26,14 @@ pub(super) struct Sweeping {
     next_ns: MonotonicNs,
     /// A dead node's tags are being collected or handed back.
     reclaiming: bool,
+    /// The server refused a sweep; said once.
+    refused: bool,
 }
 
 impl Sweeping {
     pub(super) fn new(visibility_timeout_s: f64) -> Self {
         let interval_ns = to_ns((visibility_timeout_s / 3.0).clamp(1.0, SWEEP_MAX_S));
-        Self { interval_ns, next_ns: 0, reclaiming: false }
+        Self { interval_ns, next_ns: 0, reclaiming: false, refused: false }
     }
 
     pub(super) fn make_due(&mut self) {
@@ -41,6 +43,12 @@ impl Sweeping {
     /// What was under way is left to the next one who finds it.
     pub(super) fn abandon(&mut self) {
         self.reclaiming = false;
+    }
+
+    /// The server refuses; true if that is news.
+    pub(super) fn abandon_refused(&mut self) -> bool {
+        self.abandon();
+        !std::mem::replace(&mut self.refused, true)
     }
 
     pub(super) fn deadline_ns(&self) -> Option<MonotonicNs> {
