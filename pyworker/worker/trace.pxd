@@ -51,7 +51,7 @@ cdef class MetaEncoder:
     cdef object _encode_container, _now
     cdef public dict json_markers
     cdef long long _second
-    cdef str _second_text
+    cdef str _second_text, _zone
     @cython.locals(now_ns="long long", second="long long", microsecond=long)
     cpdef date(self)
     cpdef value(self, value)

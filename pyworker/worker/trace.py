@@ -252,19 +252,21 @@ class Run:
 class MetaEncoder:
     """Encodes the meta of a successful task: byte for byte what Celery and kombu's JSON make of it."""
 
-    __slots__ = ("_encode_container", "_now", "_second", "_second_text", "json_markers")
+    __slots__ = ("_encode_container", "_now", "_second", "_second_text", "_zone", "json_markers")
 
-    def __init__(self, encode_container: Any, json_markers: Any, now: Any) -> None:
+    def __init__(self, encode_container: Any, json_markers: Any, now: Any, zone: Any) -> None:
         """Make an encoder.
 
         Args:
             encode_container: turns a dict, list or tuple into JSON text chunks.
             json_markers: the set of containers that it is inside of; emptied after an error.
             now: gives ``date_done`` as text; None for UTC, which is made here.
+            zone: how UTC is written.
         """
         self._encode_container = encode_container
         self.json_markers = json_markers
         self._now = now
+        self._zone = zone
         self._second = -1
         self._second_text = ""
 
@@ -279,8 +281,8 @@ class MetaEncoder:
             self._second = second
         microsecond = (now_ns - second * _NANOSECONDS) // 1000
         if microsecond == 0:
-            return f"{self._second_text}+00:00"
-        return f"{self._second_text}.{microsecond:06d}+00:00"
+            return f"{self._second_text}{self._zone}"
+        return f"{self._second_text}.{microsecond:06d}{self._zone}"
 
     def value(self, value: Any) -> Any:
         """Return a result as JSON text, None if only the library's own encoder should try."""

@@ -50,7 +50,7 @@ _SIGNALS = (
 _EVENT_OUTCOMES = {"task-succeeded": Outcome.SUCCESS, "task-failed": Outcome.FAILURE, "task-retried": Outcome.RETRY}
 _FLOAT = re.compile(r"\d+\.\d+(e-\d+)?s")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?\+\d\d:\d\d")
+_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?(\+\d\d:\d\d)?")
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 
 
@@ -62,6 +62,7 @@ class Link:
         self._read = read
         self.ended: tuple[int, Outcome, str] | None = None
         self._running = 0
+        self._successes: set[bytes] = set()
 
     def begin(self, sequence: int) -> None:
         """Claim a job."""
@@ -69,7 +70,11 @@ class Link:
         self.ended = None
 
     def store(self, sequence: int, key: bytes, value: bytes, is_success: bool) -> None:
-        """Take a write."""
+        """Take a write; a stored SUCCESS stays, as the engine's contract says."""
+        if key in self._successes:
+            return
+        if is_success:
+            self._successes.add(key)
         self._timeline.append(("store", key.decode(), stored_meta(value, self._read)))
         status = stored_meta(value, self._read).get("status")
         assert status is None or is_success == (status == "SUCCESS")

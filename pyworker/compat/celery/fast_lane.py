@@ -213,6 +213,7 @@ def _make_encoder(app: Any, rules: TracerRules) -> MetaEncoder:
         encode or (lambda value, _level: own.iterencode(value)),
         markers,
         None if is_utc else (lambda: app.now().isoformat()),
+        "+00:00" if rules.aware_dates else "",
     )
 
 

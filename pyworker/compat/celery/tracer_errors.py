@@ -38,6 +38,8 @@ class TracerRules:
     guards_hooks: bool
     #: A callback that cannot be published makes the task fail, and publishing is retried (5.7).
     publishing_can_fail: bool
+    #: ``date_done`` names its time zone (5.4).
+    aware_dates: bool
     #: ``date_done`` is in the app's time zone instead of UTC (5.5).
     local_dates: bool
 
@@ -50,6 +52,7 @@ class TracerRules:
             success_has_runtime=version >= (5, 7),
             guards_hooks=version >= (5, 7),
             publishing_can_fail=version >= (5, 7),
+            aware_dates=version >= (5, 4),
             local_dates=version >= (5, 5),
         )
 

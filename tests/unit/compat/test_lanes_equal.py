@@ -161,7 +161,9 @@ def assert_equal(body: Callable[[Stage], Any], **settings: Any) -> tuple[Any, li
     for mode in MODES[1:]:
         outcome, timeline = run_in(mode, body, **settings)
         assert timeline == expected[1], mode
-        assert outcome[0] == expected[0][0], mode
+        # Celery's parent does not tell the two failures apart.
+        ended = Outcome.FAILURE if outcome[0] == Outcome.INTERNAL_ERROR else outcome[0]
+        assert ended == expected[0][0], mode
         if expected[0][1]:
             # The link's texts are UTF-8.
             assert outcome[1] == expected[0][1].encode("utf-8", "replace").decode(), mode
@@ -206,6 +208,7 @@ def test_tasks_run_the_same(task: str, args: Any, kwargs: Any, outcome: Outcome)
     assert timeline
 
 
+@pytest.mark.filterwarnings("ignore:Exception raised outside body")
 @pytest.mark.parametrize("hook", ["on_success", "after_return", "before_start"])
 def test_failing_hooks_are_treated_the_same(hook: str) -> None:
     def body(stage: Stage) -> Any:
