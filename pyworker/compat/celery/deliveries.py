@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from billiard.common import human_status
 from billiard.einfo import ExceptionInfo
+from celery import signals
 from celery.exceptions import Reject, TimeLimitExceeded, WorkerLostError
 from celery.utils.log import get_logger
 from celery.worker import state
@@ -181,8 +182,9 @@ class Deliveries:
 
     def _too_many_deliveries(self, notice: Notice, message: Message) -> Verdict:
         request = self._requests.build(notice, message)
-        request.acknowledged = True
-        request.on_failure(raised(WorkerLostError(notice.text or "Message was delivered too often without finishing.")))
+        text = notice.text or "Message was delivered too often without finishing."
+        # Not the request's own on_failure: it would requeue what the task wants back after a lost worker.
+        record_failure(request, raised(WorkerLostError(text)))
         return Verdict.REJECT
 
     def _soft_timeout(self, notice: Notice, message: Message) -> None:
@@ -232,6 +234,28 @@ def raised(error: BaseException) -> ExceptionInfo:
         raise error
     except BaseException:
         return ExceptionInfo()
+
+
+def record_failure(request: Any, einfo: ExceptionInfo) -> None:
+    """Fail a task for good: result, errbacks and chord, ``task_failure``, the log line."""
+    task, error = request.task, einfo.exception
+    error = getattr(error, "exc", error)
+    context = request._context
+    task.backend.mark_as_failure(request.id, error, request=context, store_result=request.store_errors)
+    task.request_stack.push(context)
+    try:
+        signals.task_failure.send(
+            sender=task,
+            task_id=request.id,
+            exception=error,
+            args=request.args,
+            kwargs=request.kwargs,
+            traceback=einfo.traceback,
+            einfo=einfo,
+        )
+    finally:
+        task.request_stack.pop()
+    logger.error("Task handler raised error: %r", error, exc_info=einfo.exc_info)
 
 
 def is_old_protocol(request: Any) -> bool:

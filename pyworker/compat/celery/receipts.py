@@ -34,7 +34,7 @@ class ReceiptLog:
     @property
     def is_wanted(self) -> bool:
         """Whether anybody would see the lines."""
-        return logger.isEnabledFor(logging.INFO)
+        return bool(logger.isEnabledFor(logging.INFO))
 
     def log(self, notice: Notice) -> None:
         """Log one receipt; tasks of the parent lane are logged by their strategy."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pyworker._native import Engine
 
 
-class WatchedSet(LimitedSet):  # type: ignore[misc]
+class WatchedSet(LimitedSet):
     """A set of revoked ids that tells the engine of new ones.
 
     Celery's modules keep references to the set object itself, so the object stays and only its class changes.

@@ -279,10 +279,17 @@ def test_rejecting_late_task_settles_as_it_asked(
         assert result_of(app, "t1")[1].reason == "not now"
 
 
-def test_message_delivered_too_often_fails_and_is_rejected(app: Any, work: Any, make_node: Any) -> None:
+@pytest.mark.parametrize("wants_it_back", [True, False])
+def test_message_delivered_too_often_fails_and_is_rejected(
+    app: Any, make_node: Any, recorded: Any, wants_it_back: bool
+) -> None:
+    app.task(name=NAME, acks_late=True, reject_on_worker_lost=wants_it_back)(nothing)
     notice = job("too_many_deliveries", NAME, "t1", text="20 deliveries")
-    assert make_node().deliveries.resolve(notice) is Verdict.REJECT
-    assert result_of(app, "t1")[0] == "FAILURE"
+    with recorded("task_failure") as sent:
+        assert make_node().deliveries.resolve(notice) is Verdict.REJECT
+    status, result = result_of(app, "t1")
+    assert (status, type(result), str(result)) == ("FAILURE", WorkerLostError, "20 deliveries")
+    assert len(sent) == 1
 
 
 def test_errbacks_of_a_lost_task_are_called(app: Any, work: Any, make_node: Any) -> None:
