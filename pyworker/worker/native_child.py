@@ -194,6 +194,7 @@ def _encoder(app: Celery) -> MetaEncoder:
         encode or (lambda value, _level: own.iterencode(value)),
         markers,
         None if is_utc else (lambda: app.now().isoformat()),
+        "+00:00",
     )
 
 
