@@ -10,10 +10,9 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
-from pyworker.worker.child import run_child
-
 from pyworker._native import Engine
 from pyworker.compat import remote_debugger
+from pyworker.worker.child import run_child
 from pyworker.worker.connection_log import ConnectionLog
 from pyworker.worker.control import ControlMailbox
 from pyworker.worker.forkserver import ForkServer, start_fork_server
