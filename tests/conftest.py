@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from support.kinds import CONTROLS, KINDS, STOCK, Kind
-from support.redis_server import RedisServer
+from support.redis_server import RedisServer, servers_running
 from support.scheduling import SharedWorkerScheduling
 from support.worker import workers_in_use
 
@@ -94,4 +94,23 @@ def pytest_runtest_makereport(
     if report.failed:
         for worker in workers_in_use():
             report.sections.append((f"output of worker {worker.description}", "\n".join(worker.lines[-80:])))
+        for server in servers_running():
+            report.sections.append((f"keys of the server on port {server.port}", server.summary()))
     return report
+
+
+def _encodable(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_encodable(item) for item in value)
+    return value
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, object, object]:
+    """Escape lone surrogates in reports: they cannot travel between the processes of pytest-xdist."""
+    data = yield
+    return _encodable(data)

@@ -104,7 +104,8 @@ def test_quit_is_cold_and_late_tasks_come_back(stage: Stage) -> None:
     family = stage.worker.family()
     stage.worker.send(signal.SIGQUIT)
     stage.worker.wait_for_line(r"worker: Cold shutdown \(MainProcess\)")
-    assert stage.worker.wait(deadline_s=40) == 1
+    # See above.
+    assert stage.worker.wait(deadline_s=40) in {0, 1}
     stage.worker.wait_until_gone(family)
     stage.new_worker().start()
     stage.open_gate("quit", 8)

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+_running: list[RedisServer] = []
+
+
+def servers_running() -> list[RedisServer]:
+    """Return the servers that run now."""
+    return list(_running)
+
 
 class RedisServer:
     """A ``redis-server`` on a free port with its files in a directory of its own.
@@ -74,6 +81,7 @@ class RedisServer:
         log = (self._directory / "redis.log").open("ab")
         with log:
             self._process = subprocess.Popen(arguments, stdout=log, stderr=subprocess.STDOUT)
+        _running.append(self)
         eventually(self._answers, deadline_s=20, what=f"redis-server on port {self.port} answers")
         return self
 
@@ -95,6 +103,7 @@ class RedisServer:
             self._process.terminate()
         self._process.wait(timeout=30)
         self._process = None
+        _running.remove(self)
         if self._client is not None:
             self._client.close()
             self._client = None
@@ -112,6 +121,26 @@ class RedisServer:
     def keys_without_expiry(self) -> set[str]:
         """Names of all keys that would stay for ever."""
         return {name for name in self.client.scan_iter(count=1000) if self.client.ttl(name) == -1}
+
+    def summary(self) -> str:
+        """Return what lies in the broker's keys, for failure reports."""
+        lines = []
+        try:
+            for name in sorted(self.client.scan_iter(count=1000)):
+                if not name.startswith("celery-task-meta-"):
+                    lines.append(f"{name} ({self.client.type(name)}): {self._size_of(name)}")
+        except redis.RedisError as error:
+            lines.append(f"no answer: {error!r}")
+        return "\n".join(lines)
+
+    def _size_of(self, name: str) -> Any:
+        kind = self.client.type(name)
+        if kind == "zset":
+            return self.client.zrange(name, 0, 20, withscores=True)
+        if kind == "hash":
+            return f"{self.client.hlen(name)} fields, {list(self.client.hgetall(name).items())[:6]}"
+        sizes = {"list": self.client.llen, "set": self.client.scard, "string": self.client.strlen}
+        return sizes[kind](name) if kind in sizes else "?"
 
     def __enter__(self) -> Self:
         return self.start()

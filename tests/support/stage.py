@@ -149,7 +149,15 @@ class Stage:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            self.describe()
         self.close()
+
+    def describe(self) -> None:
+        """Print what the workers said and what lies in the server, for a failure's report."""
+        for worker in self._workers:
+            print(f"--- output of worker {worker.description}", *worker.lines[-60:], sep="\n")
+        print("--- keys of the server", self.server.summary(), sep="\n")
 
     # -- what the tasks wrote down
 

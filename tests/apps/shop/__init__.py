@@ -1,0 +1,1 @@
+"""A small Django project with django-celery-results, sentry-sdk and OpenTelemetry."""
