@@ -260,6 +260,64 @@ fn an_answer_that_never_came_loses_nothing() {
 }
 
 #[test]
+fn connections_that_break_at_random_lose_and_repeat_nothing() {
+    let mut factory = RedisFactory::new("");
+    let mut client = factory.client();
+    let count = 4000;
+    for nth in 0..count {
+        client.ok(&[b"LPUSH".as_slice(), b"q", &envelope(&format!("m{nth}"), 0)]);
+    }
+    let mut driver = Driver::connected(factory.broker(&setup()));
+    let (mut seen, mut turns, mut random) = (0, 0u32, 12345u32);
+    while seen < count {
+        driver.broker.set_demand(64);
+        driver.turn(Duration::from_millis(20));
+        let settlements: Vec<_> =
+            driver.delivered[seen..].iter().map(|incoming| (incoming.tag, Settlement::Ack)).collect();
+        seen = driver.delivered.len();
+        driver.broker.settle(&settlements);
+        turns += 1;
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        if random >> 28 == 0 {
+            client.ok(&[b"CLIENT", b"KILL", b"TYPE", b"normal", b"SKIPME", b"yes"]);
+        }
+        assert!(turns < 100_000, "no progress: {seen} of {count}");
+    }
+    driver.until("settled", |driver| driver.broker.pending_settlements() == 0);
+    assert!(driver.connects > 2, "{} connections", driver.connects);
+    let mut ids = driver.ids();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), count);
+    assert_eq!(driver.delivered.len(), count);
+    assert_eq!((factory.held(), factory.waiting("q")), (0, 0));
+    assert!(driver.lost.is_empty());
+    driver.stop();
+}
+
+#[test]
+fn more_leases_than_one_sweep_sees_come_back() {
+    let mut factory = RedisFactory::new("");
+    for nth in 0..700 {
+        factory.publish("q", &format!("m{nth}"), 0);
+    }
+    let mut gone = Driver::connected(factory.broker(&Setup { owner: "gone".into(), ..setup() }));
+    gone.receive(700);
+    drop(gone);
+    // Nobody knows this node, and its leases ran out.
+    let mut client = factory.client();
+    client.ok(&[b"DEL", b"pyworker:nodes"]);
+    for tag in client.strings(&[b"ZRANGE", b"unacked_index", b"0", b"-1"]) {
+        client.ok(&[b"ZADD", b"unacked_index", b"5", tag.as_bytes()]);
+    }
+    let mut heir = Driver::connected(factory.broker(&setup()));
+    heir.until("the sweeps", |heir| heir.broker.counters().reclaimed == 700);
+    heir.receive(700);
+    assert_eq!(factory.held(), 700);
+    heir.stop();
+}
+
+#[test]
 fn a_node_that_stops_leaves_the_list_of_nodes() {
     let mut factory = RedisFactory::new("");
     let mut driver = Driver::connected(factory.broker(&setup()));

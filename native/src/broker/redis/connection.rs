@@ -152,11 +152,6 @@ impl<R> RedisConnection<R> {
         self.expected.len()
     }
 
-    /// Bytes that the socket has not taken yet, a measure for back pressure.
-    pub(crate) fn unwritten_bytes(&self) -> usize {
-        self.output.bytes.len()
-    }
-
     /// Queues exactly one command, which `encode` appends; `drive` writes it. Call only while open.
     pub(crate) fn send(&mut self, request: R, now_ns: MonotonicNs, encode: impl FnOnce(&mut Vec<u8>)) {
         self.send_request(request, now_ns, |_, out| encode(out));

@@ -125,7 +125,10 @@ fn set_keepalive(socket: RawFd) -> Result<()> {
     set_option(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, KEEPALIVE_IDLE_S)?;
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)?;
-    set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, KEEPALIVE_PROBES)
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, KEEPALIVE_PROBES)?;
+    // Probes are sent only while nothing waits for an acknowledgement; the same patience for what does.
+    let patience_ms = (KEEPALIVE_IDLE_S + KEEPALIVE_INTERVAL_S * KEEPALIVE_PROBES) * 1000;
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, patience_ms)
 }
 
 #[expect(unsafe_code, reason = "the standard library has no keep-alive options")]

@@ -321,14 +321,16 @@ impl RedisBroker {
         }
     }
 
-    fn reopen_when_due(&mut self, registry: &Registry, now_ns: MonotonicNs) -> Result<()> {
+    fn reopen_when_due(&mut self, registry: &Registry, now_ns: MonotonicNs, events: &mut Vec<BrokerEvent>) {
         if let Stage::Waiting { retry_ns } = self.stage
             && now_ns >= retry_ns
         {
             self.stage = Stage::Opening;
-            self.connection.open(registry, self.token, now_ns)?;
+            // No file descriptor or thread to be had: as good as a refused connection.
+            if let Err(error) = self.connection.open(registry, self.token, now_ns) {
+                self.on_closed(error, Vec::new(), now_ns, events);
+            }
         }
-        Ok(())
     }
 }
 
@@ -349,7 +351,7 @@ impl Broker for RedisBroker {
         now_ns: MonotonicNs,
         events: &mut Vec<BrokerEvent>,
     ) -> Result<()> {
-        self.reopen_when_due(registry, now_ns)?;
+        self.reopen_when_due(registry, now_ns, events);
         self.exchange(registry, ready.contains(&self.token), now_ns, events);
         if self.stage == Stage::Consuming {
             self.send_delayed(now_ns);

@@ -4,6 +4,7 @@
 use super::keys::{Keys, ListIndex};
 use super::leases::DEAD_AFTER_S;
 use super::script::{Script, ScriptDigests};
+use super::sweeping::SWEEP_BATCH;
 use crate::broker::DeliveryTag;
 use crate::clock::MonotonicNs;
 use crate::wire::resp::{CommandWriter, write_command};
@@ -16,8 +17,6 @@ const DELIVERIES_LIFE_S: u64 = 86_400;
 const RECLAIM_LOCK_S: u64 = 30;
 /// kombu's `unacked_mutex_expire`.
 const MUTEX_LIFE_S: u64 = 300;
-/// Most tags that one sweep looks at.
-const SWEEP_MAX: u64 = 200;
 /// How many index entries one step of a scan looks at.
 const SCAN_STEP: u64 = 1000;
 
@@ -267,7 +266,7 @@ impl Phrasebook<'_> {
         let names: [&[u8]; 5] = [&keys.unacked, &keys.unacked_index, &keys.deliveries, &keys.nodes, &keys.mutex];
         let mut command = self.evalsha(Script::Visible, &names, 9, out);
         command.arg(&keys.prefix).arg(&keys.separator).arg_u64(DELIVERIES_LIFE_S).arg_f64(ceiling_s);
-        command.arg_u64(SWEEP_MAX).arg(self.owner).arg_u64(MUTEX_LIFE_S).arg_f64(DEAD_AFTER_S).arg(self.owner);
+        command.arg_u64(SWEEP_BATCH as u64).arg(self.owner).arg_u64(MUTEX_LIFE_S).arg_f64(DEAD_AFTER_S).arg(self.owner);
     }
 
     fn write_restore(&self, restore: &Restore, out: &mut Vec<u8>) {

@@ -16,6 +16,9 @@ use crate::wire::resp::Frame;
 
 /// Most tags in one reclaiming script.
 const RECLAIM_BATCH: usize = 200;
+/// Most tags that one sweep looks at, and how soon the next one follows when there were so many.
+pub(super) const SWEEP_BATCH: usize = 200;
+const NEXT_SWEEP_NS: u64 = 50_000_000;
 /// Longest time between two sweeps for leases that ran out.
 const SWEEP_MAX_S: f64 = 60.0;
 
@@ -26,6 +29,8 @@ pub(super) struct Sweeping {
     next_ns: MonotonicNs,
     /// A dead node's tags are being collected or handed back.
     reclaiming: bool,
+    /// How many messages had come back when the last sweep that found as many as it may was answered.
+    reclaimed_before: Option<u64>,
     /// The server refused a sweep; said once.
     refused: bool,
 }
@@ -33,7 +38,7 @@ pub(super) struct Sweeping {
 impl Sweeping {
     pub(super) fn new(visibility_timeout_s: f64) -> Self {
         let interval_ns = to_ns((visibility_timeout_s / 3.0).clamp(1.0, SWEEP_MAX_S));
-        Self { interval_ns, next_ns: 0, reclaiming: false, refused: false }
+        Self { interval_ns, next_ns: 0, reclaiming: false, reclaimed_before: None, refused: false }
     }
 
     pub(super) fn make_due(&mut self) {
@@ -124,6 +129,17 @@ impl RedisBroker {
         }
     }
 
+    /// A sweep looks at a bounded number of tags. When there are more the next one follows soon, as long
+    /// as messages do come back; entries that nobody can read must not keep us busy.
+    fn sweep_on(&mut self, seen: usize, now_ns: MonotonicNs) {
+        let reclaimed = self.counters.reclaimed;
+        if seen < SWEEP_BATCH {
+            self.sweeping.reclaimed_before = None;
+        } else if self.sweeping.reclaimed_before.replace(reclaimed) != Some(reclaimed) {
+            self.sweeping.next_ns = now_ns + NEXT_SWEEP_NS;
+        }
+    }
+
     pub(super) fn on_swept(&mut self, ceiling_s: f64, reply: Frame, now_ns: MonotonicNs) -> Result<()> {
         let mut parts = reply.into_array()?.into_iter();
         let returned = parts.next().and_then(|part| part.as_integer()).unwrap_or(0);
@@ -132,7 +148,9 @@ impl RedisBroker {
             self.fetching.look_again();
         }
         let Some(foreign) = parts.next() else { return Ok(()) };
-        let mut foreign = foreign.into_array()?.into_iter();
+        let foreign = foreign.into_array()?;
+        self.sweep_on(returned as usize + foreign.len() / 2, now_ns);
+        let mut foreign = foreign.into_iter();
         while let (Some(tag), Some(entry)) = (foreign.next(), foreign.next()) {
             self.restore(tag.into_bytes()?, &entry.into_bytes()?, ceiling_s, now_ns);
         }

@@ -12,6 +12,8 @@ mod decode;
 mod frame;
 mod header;
 mod scan;
+#[cfg(test)]
+mod tests;
 
 pub use command::{CommandWriter, write_command};
 pub use decode::decode;

@@ -95,9 +95,19 @@ local function note_redelivered(messages, count)
   end
 end
 
+-- Whether any list of a step exists; asked in one go where there are many.
+local function is_worth_a_look(step)
+  if queues <= 4 then return true end
+  for first = (step - 1) * queues + 1, step * queues, 1000 do
+    local last = math.min(first + 999, step * queues)
+    if call('EXISTS', unpack(KEYS, 3 + first, 3 + last)) > 0 then return true end
+  end
+  return false
+end
+
 for step = 1, steps do
   local lengths, order = {}, {}
-  for queue = 1, queues do
+  for queue = 1, is_worth_a_look(step) and queues or 0 do
     local position = (step - 1) * queues + queue
     local length = call('LLEN', KEYS[3 + position])
     if length > 0 then
@@ -129,8 +139,10 @@ for step = 1, steps do
   -- Messages of a later step must not overtake those that the bytes held back.
   if room <= 0 or room_bytes <= 0 or held_back then
     if remain == 0 then
-      for position = step * queues + 1, steps * queues do
-        remain = remain + call('EXISTS', KEYS[3 + position])
+      for later = step + 1, steps do
+        for position = (later - 1) * queues + 1, later * queues do
+          if remain == 0 then remain = call('EXISTS', KEYS[3 + position]) end
+        end
       end
     end
     break
