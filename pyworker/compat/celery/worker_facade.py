@@ -15,6 +15,7 @@ from celery.worker import WorkController
 
 from pyworker.compat.celery.blueprints import WorkerBlueprint
 from pyworker.compat.celery.consumer_facade import make_consumer
+from pyworker.compat.celery.extra_consumers import ExtraConsumers
 from pyworker.compat.celery.pool_facade import EnginePool
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class WorkerFacade:
     semaphore = None
     autoscaler = None
     beat = None
+    _extra_consumers: ExtraConsumers | None = None
     max_concurrency = None
 
     # Attributes of the class it is mixed into.
@@ -67,7 +69,7 @@ class WorkerFacade:
         """Make the view of the pool; called by the blueprint."""
         pool_class = self.pool_cls
         return EnginePool(
-            self.concurrency,
+            1 if pool_class.__module__.endswith(".solo") else self.concurrency,
             implementation=f"{pool_class.__module__}:{pool_class.__name__}",
             max_tasks_per_child=self.max_tasks_per_child,
             timeouts=(self.soft_time_limit, self.time_limit),
@@ -113,10 +115,14 @@ class WorkerFacade:
         # The callback of a start is what ``prepare_start`` and ``finish_start`` did already.
         self.blueprint.on_start = None
         self.blueprint.start(self)
+        self._extra_consumers = ExtraConsumers(self.consumer)
+        self._extra_consumers.start()
         self.consumer.on_ready()
 
     def stop_steps(self) -> None:
         """Stop the application's steps in the reverse order."""
+        if self._extra_consumers is not None:
+            self._extra_consumers.stop()
         self.blueprint.stop(self)
 
 

@@ -1,0 +1,78 @@
+"""Message consumers of the application's own (``bootsteps.ConsumerStep``), which Celery's event loop would drain.
+
+The engine consumes tasks on connections of its own; these consumers live on the consumer's kombu connection, drained by
+one thread that exists only if the application has such a step. Their callbacks run in that thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from celery import bootsteps
+from celery.utils.log import get_logger
+
+logger = get_logger("celery.worker.consumer.consumer")
+
+#: How long a stop may have to wait for the thread to notice.
+_WAIT_S = 1.0
+_FIRST_RETRY_S = 1.0
+_LONGEST_RETRY_S = 30.0
+
+
+class ExtraConsumers:
+    """Drains the consumers of a consumer's steps.
+
+    Args:
+        consumer: the consumer facade, its steps started.
+    """
+
+    def __init__(self, consumer: Any) -> None:
+        self._consumer = consumer
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def _steps(self) -> list[Any]:
+        return [step for step in self._consumer.steps if isinstance(step, bootsteps.ConsumerStep)]
+
+    def start(self) -> None:
+        """Start the thread if there is anything to drain."""
+        if any(step.consumers for step in self._steps):
+            self._thread = threading.Thread(target=self._run, name="pyworker-consumers", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Stop draining; the steps cancel their consumers themselves."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(2 * _WAIT_S)
+
+    def _run(self) -> None:
+        consumer = self._consumer
+        while not self._stopping.is_set():
+            try:
+                consumer.connection.drain_events(timeout=_WAIT_S)
+            except TimeoutError:
+                continue
+            except consumer.connection_errors as error:
+                logger.warning("Connection of the application's own consumers lost: %r", error)
+                self._reconnect()
+            except Exception:
+                # A callback's mistake must not silence the other consumers.
+                logger.exception("A consumer of the application failed")
+
+    def _reconnect(self) -> None:
+        consumer = self._consumer
+        delay_s = _FIRST_RETRY_S
+        while not self._stopping.wait(delay_s):
+            delay_s = min(delay_s * 2, _LONGEST_RETRY_S)
+            try:
+                consumer.connection.collect()
+                consumer.connection = consumer.app.connection_for_read()
+                for step in self._steps:
+                    step.start(consumer)
+            except consumer.connection_errors as error:
+                logger.warning("The application's own consumers cannot connect: %r", error)
+            else:
+                return
