@@ -13,7 +13,7 @@ use crate::pool::supervisor::signal;
 
 /// How long children get to end by themselves.
 const CHILDREN_END_NS: u64 = 5_000_000_000;
-/// How long acks and results get to reach their servers.
+/// How long nothing may move while acks and results are on their way to their servers.
 const FLUSH_NS: u64 = 10_000_000_000;
 
 /// Where the node is on its way down.
@@ -39,8 +39,10 @@ pub(super) enum Lifecycle {
     },
     /// Waits for acks and results to be confirmed.
     Flushing {
-        /// When that is given up.
+        /// When that is given up; put off while there is progress.
         until_ns: MonotonicNs,
+        /// What is on its way.
+        left: usize,
         /// Tasks that still ran.
         running: usize,
         /// Gets that number.
@@ -147,15 +149,18 @@ impl Node {
                     self.lifecycle = Lifecycle::EndingChildren { until_ns: now_ns + CHILDREN_END_NS, running, reply };
                     return;
                 }
-                self.lifecycle = Lifecycle::Flushing { until_ns: now_ns + FLUSH_NS, running, reply };
+                let until_ns = now_ns + FLUSH_NS;
+                self.lifecycle = Lifecycle::Flushing { until_ns, left: usize::MAX, running, reply };
                 self.advance_lifecycle();
             }
-            Lifecycle::Flushing { until_ns, running, reply } => {
-                let unsettled = !self.settlements.is_empty() || self.broker.pending_settlements() > 0;
-                let unwritten = self.store.as_ref().is_some_and(|store| store.pending() > 0);
-                let undecided = self.jobs.iter().any(|(_, job)| job.awaits_verdict);
-                if (unsettled || unwritten || undecided) && now_ns < until_ns {
-                    self.lifecycle = Lifecycle::Flushing { until_ns, running, reply };
+            Lifecycle::Flushing { until_ns, left, running, reply } => {
+                let unsettled = self.settlements.len() + self.broker.pending_settlements();
+                let unwritten = self.store.as_ref().map_or(0, |store| store.pending());
+                let undecided = self.jobs.iter().filter(|(_, job)| job.awaits_verdict).count();
+                let now_left = unsettled + unwritten + undecided;
+                let until_ns = if now_left < left { now_ns + FLUSH_NS } else { until_ns };
+                if now_left > 0 && now_ns < until_ns {
+                    self.lifecycle = Lifecycle::Flushing { until_ns, left: now_left, running, reply };
                     return;
                 }
                 self.broker.stop(self.poll.registry());

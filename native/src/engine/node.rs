@@ -80,6 +80,8 @@ pub struct Node {
     pub(super) next_tidy_ns: MonotonicNs,
     /// Jobs that ended in this turn.
     pub(super) ended: usize,
+    /// The broker is to be driven again at once: what it delivered changed what it is asked for.
+    pub(super) restless: bool,
 }
 
 impl Node {
@@ -161,6 +163,8 @@ impl Node {
         let timeout = if self.ended >= LOAD_ENDS {
             std::thread::sleep(NAP);
             Duration::ZERO
+        } else if self.restless {
+            Duration::ZERO
         } else {
             for place in &self.places {
                 if let Some(child) = &place.child {
@@ -230,9 +234,11 @@ impl Node {
                 child.link.set_start_deadline(deadline_ns);
             }
         }
+        self.restless = events.iter().any(|event| matches!(event, BrokerEvent::Delivered(_)));
         for event in events {
             self.on_broker_event(event);
         }
+        self.restless |= !self.settlements.is_empty();
         Ok(())
     }
 

@@ -58,7 +58,7 @@ impl Node {
                 Ok(None) => return,
                 Err(error) => {
                     let pid = child.pid;
-                    self.notices.push(Notice::log(50, format!("Killing child {pid}: {error}")));
+                    self.notices.push(Notice::log(40, format!("Killing child {pid}: {error}")));
                     crate::pool::supervisor::signal(pid, libc::SIGKILL);
                     return;
                 }

@@ -72,6 +72,7 @@ pub fn build(config: EngineConfig, fork_server: OwnedFd) -> Result<(Node, Arc<Sh
         was_connected: false,
         next_tidy_ns: 0,
         ended: 0,
+        restless: false,
     };
     Ok((node, shared))
 }
