@@ -18,6 +18,8 @@ def describe() -> dict[str, str]:
         "cpu": _cpu_model(),
         "cores": str(len(os.sched_getaffinity(0))),
         "memory": _memory(),
+        # Above the number of cores somebody else was at work, and no figure is what it would be alone.
+        "load": f"{os.getloadavg()[0]:.1f}",
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "redis-server": _redis_version(),

@@ -64,9 +64,10 @@ def run(options: BenchOptions, reporter: Reporter) -> Outcome:
     if options.tasks < 1 or options.rounds < 1 or options.concurrency < 1:
         raise BenchError("tasks, rounds and concurrency must be at least 1")
     payload = "x" * options.payload_bytes
+    machine = describe()  # before anything runs: the load in it is that of others
     peers = [find_peer(name, app_kind=options.app_kind, payload=payload) for name in (options.worker, *options.compare)]
     subjects: dict[str, list[Figures]] = {peer.name: [] for peer in peers}
     for _round in range(options.rounds):
         for position, peer in enumerate(peers):
             subjects[peer.name].append(measure(peer, options.for_compared() if position else options, reporter))
-    return Outcome(options=options, machine=describe(), subjects=subjects)
+    return Outcome(options=options, machine=machine, subjects=subjects)
