@@ -30,6 +30,9 @@ class NoticeListener(Protocol):
     def on_gave_up(self) -> None:
         """The engine cannot go on: no broker, and no further attempt is allowed."""
 
+    def on_crippled(self) -> None:
+        """The engine lost what it cannot replace: it goes on with what it has, but not for long."""
+
     def on_stopped(self, text: str) -> None:
         """The engine's thread ended."""
 
@@ -90,6 +93,8 @@ class NoticeDispatcher:
 
     def _on_log(self, notice: Notice) -> None:
         logger.log(notice.status, "%s", notice.text)
+        if notice.status >= logging.CRITICAL:
+            self._listener.on_crippled()
 
     def _on_stopped(self, notice: Notice) -> None:
         self._listener.on_stopped(notice.text)

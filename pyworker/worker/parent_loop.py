@@ -144,6 +144,8 @@ class ParentLoop:
 
         The running tasks had their time in :meth:`run`; what still runs is killed.
         """
+        if self._engine_stopped:
+            return  # it ended by itself; nobody would answer
         stopper = threading.Thread(
             target=self._engine.stop, kwargs={"deadline_s": 0.0}, name="pyworker-stop", daemon=True
         )
@@ -167,6 +169,10 @@ class ParentLoop:
 
     def on_gave_up(self) -> None:
         """No broker and no further attempt."""
+        self._shutdown.request_warm(EXIT_FAILURE)
+
+    def on_crippled(self) -> None:
+        """Without a fork server no child can be replaced: finish what runs, and let somebody start us anew."""
         self._shutdown.request_warm(EXIT_FAILURE)
 
     def on_stopped(self, text: str) -> None:

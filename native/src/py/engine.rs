@@ -1,6 +1,7 @@
 //! The engine, for the parent's Python side.
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -12,7 +13,7 @@ use pyo3::types::{PyAny, PyDict};
 use super::convert::engine_config;
 use super::errors::to_python;
 use crate::engine::command::{Command, JobsIn, Verdict};
-use crate::engine::notice::{Content, Notice};
+use crate::engine::notice::{Content, Notice, NoticeKind};
 use crate::engine::{Node, Shared, build};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -130,16 +131,21 @@ pub(super) struct Engine {
     thread: Mutex<Thread>,
 }
 
-/// Runs the node with all signals left to Python's main thread.
+/// Runs the node with all signals left to Python's main thread. An end that nobody asked for is told to Python.
 #[expect(unsafe_code, reason = "pthread_sigmask")]
-fn run_node(node: Box<Node>) -> Result<()> {
+fn run_node(node: Box<Node>, shared: &Shared) -> Result<()> {
     // SAFETY: a set is filled and applied to this thread alone.
     unsafe {
         let mut signals: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&mut signals);
         libc::pthread_sigmask(libc::SIG_SETMASK, &signals, std::ptr::null_mut());
     }
-    node.run()
+    let panicked = |_| Err(Error::new(ErrorKind::Internal, "the engine's thread panicked"));
+    let result = catch_unwind(AssertUnwindSafe(|| node.run())).unwrap_or_else(panicked);
+    if let Err(error) = &result {
+        shared.notify(&mut vec![Notice { text: error.to_string(), ..Notice::new(NoticeKind::Stopped) }]);
+    }
+    result
 }
 
 impl Engine {
@@ -182,9 +188,10 @@ impl Engine {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         match std::mem::replace(&mut *thread, Thread::Over) {
             Thread::Ready(node) => {
+                let shared = Arc::clone(&self.shared);
                 let handle = std::thread::Builder::new()
                     .name("pyworker-engine".into())
-                    .spawn(|| run_node(node))
+                    .spawn(move || run_node(node, &shared))
                     .map_err(|error| to_python(error.into()))?;
                 *thread = Thread::Running(handle);
                 Ok(())

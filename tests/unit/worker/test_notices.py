@@ -58,6 +58,9 @@ class Listener:
     def on_gave_up(self) -> None:
         self.calls.append("gave up")
 
+    def on_crippled(self) -> None:
+        self.calls.append("crippled")
+
     def on_stopped(self, text: str) -> None:
         self.calls.append(f"stopped: {text}")
 
@@ -133,6 +136,12 @@ def test_log_lines_keep_their_level(world: World, caplog: pytest.LogCaptureFixtu
     caplog.set_level(logging.DEBUG)
     world.tell("log", status=30, text="100 % of it")
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("WARNING", "100 % of it")]
+
+
+@pytest.mark.parametrize(("level", "calls"), [(logging.ERROR, []), (logging.CRITICAL, ["crippled"])])
+def test_critical_line_means_that_the_engine_is_crippled(world: World, level: int, calls: list[str]) -> None:
+    world.tell("log", status=level, text="Cannot replace the fork server")
+    assert world.listener.calls == calls
 
 
 def test_end_of_all_attempts_is_told(world: World) -> None:
