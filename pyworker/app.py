@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone, tzinfo
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
-from zoneinfo import ZoneInfo
 
 from pyworker.arguments import header_of
 from pyworker.autoretry import retrying
@@ -156,6 +155,8 @@ class Celery:
             return timezone.utc if self.conf.enable_utc else datetime.now().astimezone().tzinfo or timezone.utc
         if str(name).upper() == "UTC":
             return timezone.utc
+        from zoneinfo import ZoneInfo
+
         try:
             return ZoneInfo(str(name))
         except (KeyError, ValueError) as error:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_KIND_POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
-_KIND_VAR_POSITIONAL = inspect.Parameter.VAR_POSITIONAL
-_KIND_KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
-_KIND_VAR_KEYWORD = inspect.Parameter.VAR_KEYWORD
+if TYPE_CHECKING:
+    import inspect
 
 
 def header_of(function: Callable[..., Any], *, is_bound: bool) -> Callable[..., Any] | None:
@@ -23,6 +20,9 @@ def header_of(function: Callable[..., Any], *, is_bound: bool) -> Callable[..., 
     Returns:
         None if the parameters cannot be known.
     """
+    # Not at the top: it takes longer to load than all of this package.
+    import inspect
+
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
@@ -42,15 +42,15 @@ def _written(parameters: list[inspect.Parameter]) -> str:
     has_star = False
     for position, parameter in enumerate(parameters):
         text = parameter.name + ("" if parameter.default is parameter.empty else "=None")
-        if parameter.kind is _KIND_VAR_POSITIONAL:
+        if parameter.kind is parameter.VAR_POSITIONAL:
             text, has_star = f"*{parameter.name}", True
-        elif parameter.kind is _KIND_VAR_KEYWORD:
+        elif parameter.kind is parameter.VAR_KEYWORD:
             text = f"**{parameter.name}"
-        elif parameter.kind is _KIND_KEYWORD_ONLY and not has_star:
+        elif parameter.kind is parameter.KEYWORD_ONLY and not has_star:
             parts.append("*")
             has_star = True
         parts.append(text)
         following = parameters[position + 1].kind if position + 1 < len(parameters) else None
-        if parameter.kind is _KIND_POSITIONAL_ONLY and following is not _KIND_POSITIONAL_ONLY:
+        if parameter.kind is parameter.POSITIONAL_ONLY and following is not parameter.POSITIONAL_ONLY:
             parts.append("/")
     return ", ".join(parts)

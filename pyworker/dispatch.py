@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import weakref
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar, overload
-
-logger = logging.getLogger(__name__)
 
 Receiver = TypeVar("Receiver", bound=Callable[..., Any])
 
@@ -107,7 +104,10 @@ class Signal:
             try:
                 response = receiver(signal=self, sender=sender, **named)
             except Exception as error:
-                logger.exception("Signal handler %r raised: %r", receiver, error)
+                # Not at the top: a client may never need it.
+                import logging
+
+                logging.getLogger(__name__).exception("Signal handler %r raised: %r", receiver, error)
                 response = error
             responses.append((receiver, response))
         return responses

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 from itertools import count
 
@@ -50,7 +49,7 @@ def origin() -> str:
     """Return the name of this process in the ``origin`` header."""
     global _origin
     if not _origin:
-        _origin = f"gen{os.getpid()}@{socket.gethostname()}"
+        _origin = f"gen{os.getpid()}@{os.uname().nodename}"
     return _origin
 
 
@@ -61,6 +60,11 @@ def reply_address() -> str:
     except AttributeError:
         _thread.reply_address = address = uuid()
         return address
+
+
+def is_plain_id(identifier: str) -> bool:
+    """Whether an id can stand in JSON as it is."""
+    return identifier.isascii() and identifier.isprintable() and '"' not in identifier and "\\" not in identifier
 
 
 def _forget() -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyworker.identifiers import origin, reply_address
 from pyworker.saferepr import repr_of_arguments, repr_of_keyword_arguments
@@ -26,8 +25,7 @@ _TRANSPORT_OPTIONS = frozenset(
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Embedded:
+class Embedded(NamedTuple):
     """What follows a task: the third part of the body."""
 
     callbacks: Any = None
@@ -35,14 +33,9 @@ class Embedded:
     chain: Any = None
     chord: Any = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the part as the protocol has it."""
-        return {"callbacks": self.callbacks, "errbacks": self.errbacks, "chain": self.chain, "chord": self.chord}
 
-
-@dataclass
-class Message:
-    """One message before it is encoded; signal receivers may change it."""
+class Message(NamedTuple):
+    """One message before it is encoded; signal receivers may change its headers and properties."""
 
     headers: dict[str, Any]
     properties: dict[str, Any]
@@ -53,11 +46,9 @@ class Message:
     #: Seconds the broker may keep the message.
     expiration_s: float | None = None
     priority: int = 0
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Clock:
+class Clock(NamedTuple):
     """The app's time, for ``countdown`` and ``expires``."""
 
     now: Callable[[], datetime]
@@ -122,7 +113,7 @@ def build(
     return Message(
         headers=headers,
         properties=properties,
-        body=(args, kwargs, embedded.as_dict()),
+        body=(args, kwargs, embedded._asdict()),
         serializer=options.get("serializer"),
         compression=options.get("compression"),
         expiration_s=expiration_s if expiration_s is not None else options.get("expiration"),

@@ -6,15 +6,16 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pyworker.identifiers import is_plain_id
 from pyworker.publish.encoding import compressed, encode_body
 from pyworker.publish.messages import Clock, build
-from pyworker.publish.redis import Outgoing, RedisOutlet
-from pyworker.publish.templates import Template, is_plain_id
+from pyworker.publish.outlets import make_outlet
 from pyworker.routing import Destination, Router
 from pyworker.signals import after_task_publish, before_task_publish
 
 if TYPE_CHECKING:
     from pyworker.app import Celery
+    from pyworker.publish.outlets import Outgoing, Outlet, Template
     from pyworker.task import Task
 
 #: What the message of a plain call may carry besides its arguments.
@@ -54,7 +55,7 @@ class Publisher:
         self._lock = threading.Lock()
         self._version = -1
         self._router: Router | None = None
-        self._outlet: RedisOutlet | None = None
+        self._outlet: Outlet | None = None
         self._templates: dict[str, Template | None] = {}
 
     @property
@@ -66,7 +67,7 @@ class Publisher:
         return self._router
 
     @property
-    def outlet(self) -> RedisOutlet:
+    def outlet(self) -> Outlet:
         """The way out of the present settings.
 
         Raises:
@@ -76,7 +77,7 @@ class Publisher:
         outlet = self._outlet
         if outlet is None:
             with self._lock:
-                outlet = self._outlet = self._outlet or RedisOutlet(self._app.conf)
+                outlet = self._outlet = self._outlet or make_outlet(self._app.conf)
         return outlet
 
     def publish(self, call: Call) -> None:
@@ -163,7 +164,7 @@ class Publisher:
         options = router.route(options, name, task=task)
         if options.keys() - _ROUTING_OPTIONS:
             return None
-        return Template(
+        return self.outlet.template(
             name,
             router.destination(options),
             priority=int(options.get("priority") or 0),
@@ -196,7 +197,7 @@ class Publisher:
         compression = message.compression or conf.task_compression
         if compression:
             payload = compressed(payload, compression, message.headers)
-        outgoing = RedisOutlet.wrap(message, payload, destination)
+        outgoing = self.outlet.wrap(message, payload, destination)
         return Encoded(outgoing, message.headers, message.body, destination, retry, policy)
 
     @staticmethod

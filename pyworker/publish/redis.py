@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyworker._native import NativeError, RedisPublisher, build_envelope
-from pyworker.exceptions import ImproperlyConfigured, OperationalError
+from pyworker.exceptions import OperationalError
 from pyworker.identifiers import delivery_tag
 from pyworker.publish.encoding import Payload, encode_json
 from pyworker.publish.messages import Message
+from pyworker.publish.outlets import Outgoing
+from pyworker.publish.templates import Template
 from pyworker.routing import Destination
 from pyworker.transport.redis_url import parse_redis_url
 
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     from pyworker.conf import Settings
 
 Result = TypeVar("Result")
-#: An encoded message: queue, priority, envelope.
-Outgoing = tuple[str, int, bytes]
 
 #: kombu's defaults.
 _HEALTH_CHECK_S = 25.0
@@ -30,12 +30,7 @@ _SEPARATOR = "\x06\x16"
 class RedisOutlet:
     """Puts envelopes into the queues of one server; safe across threads and forks."""
 
-    def __init__(self, conf: Settings) -> None:
-        url = conf.broker_write_url or conf.broker_url
-        if not url:
-            raise ImproperlyConfigured("broker_url is not set")
-        if not isinstance(url, str):
-            raise ImproperlyConfigured("broker_url: failover to alternate URLs is not supported yet")
+    def __init__(self, conf: Settings, url: str) -> None:
         options = dict(conf.broker_transport_options or {})
         options.setdefault("health_check_interval", _HEALTH_CHECK_S)
         self._publisher = RedisPublisher(
@@ -50,6 +45,9 @@ class RedisOutlet:
         self._policy: Mapping[str, Any] | None = dict(conf.task_publish_retry_policy or {})
         if not conf.task_publish_retry:
             self._policy = None
+
+    #: Makes the constant parts of a task's messages.
+    template = Template
 
     @staticmethod
     def wrap(message: Message, payload: Payload, destination: Destination) -> Outgoing:

@@ -71,7 +71,7 @@ class Template:
         root_id: str | None = None,
         parent_id: str | None = None,
     ) -> bytes:
-        """Return a whole message; the ids must be plain texts (see :func:`is_plain_id`)."""
+        """Return a whole message; the ids must be plain texts (see :func:`pyworker.identifiers.is_plain_id`)."""
         identifier = task_id.encode()
         headers = b"".join(
             (
@@ -125,8 +125,3 @@ def _text(text: str) -> bytes:
         return orjson.dumps(text)
     except TypeError:
         return encode_json(text)
-
-
-def is_plain_id(identifier: str) -> bool:
-    """Whether an id can stand in JSON as it is."""
-    return identifier.isascii() and identifier.isprintable() and '"' not in identifier and "\\" not in identifier
