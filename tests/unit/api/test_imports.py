@@ -1,0 +1,47 @@
+"""What ``import pyworker`` brings along, and that every public name is there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pyworker
+
+_HEAVY = ("celery", "billiard", "redis", "kombu", "amqp", "vine", "click", "rich", "asyncio", "ssl")
+_MEASURE = """
+import json, sys, time
+def memory():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+before, begin = memory(), time.process_time()
+{statement}
+print(json.dumps({{"modules": sorted(sys.modules), "cpu_s": time.process_time() - begin, "kib": memory() - before}}))
+"""
+
+
+def measured(statement: str) -> dict[str, Any]:
+    """Import in a fresh interpreter."""
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURE.format(statement=statement)], capture_output=True, text=True, check=True
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_importing_loads_nothing_slow() -> None:
+    loaded = measured("import pyworker")["modules"]
+    assert not {name.partition(".")[0] for name in loaded} & set(_HEAVY)
+
+
+def test_importing_takes_at_most_half_of_celerys_time_and_memory() -> None:
+    # In turn, so that both have the same share of a machine that does other things as well.
+    pairs = [(measured("import pyworker; pyworker.Celery"), measured("import celery; celery.Celery")) for _ in range(6)]
+    for figure in ("cpu_s", "kib"):
+        assert min(ours[figure] for ours, _ in pairs) <= min(celerys[figure] for _, celerys in pairs) / 2
+
+
+def test_every_public_name_exists() -> None:
+    assert all(hasattr(pyworker, name) for name in pyworker.__all__)
+    assert pyworker.__all__ == sorted(pyworker.__all__)
