@@ -14,6 +14,7 @@ nobody else knows it. The native side of this is ``native/src/pool/supervisor.rs
 
 from __future__ import annotations
 
+import array
 import os
 import socket
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ def receive(channel: socket.socket) -> Command | None:
     Raises:
         ForkProtocolError: the packet is not one of ours; its descriptors were closed.
     """
-    packet, descriptors, _flags, _address = socket.recv_fds(channel, MAX_PACKET_BYTES, MAX_DESCRIPTORS)
+    packet, descriptors = _receive_packet(channel)
     if not packet:
         close_all(descriptors)
         return None
@@ -64,6 +65,21 @@ def receive(channel: socket.socket) -> Command | None:
         return Spare(descriptors[0])
     close_all(descriptors)
     raise ForkProtocolError(f"not a command: {packet!r} with {len(descriptors)} descriptors")
+
+
+def _receive_packet(channel: socket.socket) -> tuple[bytes, list[int]]:
+    """A packet and its descriptors, which are close-on-exec: what a task starts must not hold the link open.
+
+    ``socket.recv_fds`` cannot do this; it drops the flags it is given.
+    """
+    numbers = array.array("i")
+    packet, ancillary, _flags, _address = channel.recvmsg(
+        MAX_PACKET_BYTES, socket.CMSG_SPACE(MAX_DESCRIPTORS * numbers.itemsize), socket.MSG_CMSG_CLOEXEC
+    )
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
+    return packet, list(numbers)
 
 
 def send(channel: socket.socket, command: Command) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
 #: How long somebody else may take to wait for a dead child of the parent.
-GRACE_S = 30.0
+GRACE_S = 10.0
 
 
 class OrphanReaper:

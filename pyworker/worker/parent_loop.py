@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("celery.worker")
 
 #: How often a quiet worker looks for orphans to reap.
-_HOUSEKEEPING_S = 30.0
+_HOUSEKEEPING_S = 10.0
 #: How often a stopping worker looks whether its tasks are done.
 _STOPPING_STEP_S = 0.02
 #: How long cancelled tasks have to end before their processes are killed.

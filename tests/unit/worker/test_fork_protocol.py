@@ -36,6 +36,8 @@ def test_spawn_carries_memory_and_link_in_this_order(pair: Pair) -> None:
     assert command.index == 12
     assert os.path.sameopenfile(command.memory_fd, sent[0])
     assert os.path.sameopenfile(command.link_fd, sent[1])
+    assert not os.get_inheritable(command.memory_fd)
+    assert not os.get_inheritable(command.link_fd)
     fork_protocol.close_all([*sent, command.memory_fd, command.link_fd])
 
 
