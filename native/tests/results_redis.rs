@@ -386,6 +386,57 @@ fn a_server_that_forgot_the_script_gets_it_again() {
     assert!(client.get("b2").is_some() && client.get("c").is_some() && client.get("d").is_some());
 }
 
+/// Small, repeatable randomness.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+#[test]
+fn whatever_happens_on_the_way_each_key_ends_in_its_last_state_or_success() {
+    let server = RedisServer::start(&[]);
+    for seed in 0..20 {
+        let mut client = server.client();
+        client.ask("FLUSHALL");
+        let mut driver = Driver::start(config(&server));
+        driver.until("a connection", |driver| driver.connection == [true]);
+        let mut dice = Dice(seed);
+        let mut expected: HashMap<String, Vec<u8>> = HashMap::new();
+        for step in 0..400 {
+            let key = format!("k{}", dice.roll(5));
+            let state = ["STARTED", "RETRY", "FAILURE", "FAILURE", "SUCCESS"][dice.roll(5) as usize];
+            // Every other key is written in a form that only the store itself can judge.
+            let value = match key.as_bytes()[1] % 2 {
+                0 => meta(state, step).into_bytes(),
+                _ => format!("\u{1}result: {step}\nstatus: {state}\n").into_bytes(),
+            };
+            driver.write(&key, &value, state == "SUCCESS", true);
+            let stored = expected.entry(key).or_default();
+            if !String::from_utf8_lossy(stored).contains("SUCCESS") {
+                *stored = value;
+            }
+            match dice.roll(30) {
+                0 => drop(client.ask("CLIENT KILL TYPE normal SKIPME yes")),
+                1 => drop(client.ask("CONFIG SET maxmemory 1")),
+                2..=5 => drop(client.ask("CONFIG SET maxmemory 0")),
+                6 => drop(client.ask("SCRIPT FLUSH")),
+                7..=15 => driver.turn(),
+                _ => {}
+            }
+        }
+        client.ask("CONFIG SET maxmemory 0");
+        driver.settle();
+        assert!(driver.ended.values().all(Result::is_ok), "seed {seed}");
+        for (key, value) in &expected {
+            assert_eq!(client.get(key).as_ref(), Some(value), "seed {seed}, {key}");
+        }
+    }
+}
+
 #[test]
 fn a_wrong_password_is_retried_like_any_lost_connection_and_then_fails() {
     let server = RedisServer::start(&["--requirepass", "secret"]);

@@ -122,6 +122,10 @@ impl RedisResultStore {
     /// Has the server keep the script; until it answers, batches bring the script along.
     fn load_script(&mut self, now_ns: MonotonicNs) {
         self.digest = None;
+        if !self.connection.is_open() {
+            // Events are looked at after the driving that made them; the next opening loads the script.
+            return;
+        }
         self.connection.send(Request::LoadScript, now_ns, |out| {
             CommandWriter::new(out, 3).arg("SCRIPT").arg("LOAD").arg(SCRIPT);
         });
@@ -130,8 +134,7 @@ impl RedisResultStore {
     fn on_closed(&mut self, error: Error, unanswered: Vec<Request>, now_ns: MonotonicNs, events: &mut Vec<StoreEvent>) {
         for request in unanswered {
             if let Request::Store(batch) = request {
-                self.backlog.answered(&batch);
-                self.backlog.hold(batch);
+                self.backlog.unanswered(batch);
             }
         }
         self.backlog.release();
@@ -370,8 +373,7 @@ impl ResultStore for RedisResultStore {
         self.connection.flush();
         for request in self.connection.close(registry) {
             if let Request::Store(batch) = request {
-                self.backlog.answered(&batch);
-                self.backlog.hold(batch);
+                self.backlog.unanswered(batch);
             }
         }
         self.backlog.release();

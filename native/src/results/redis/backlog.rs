@@ -54,6 +54,14 @@ impl Backlog {
         self.queue.push_back(Pending::new(write));
     }
 
+    /// A batch's answer will not come; it may have been carried out. It is sent again before anything else,
+    /// and judged anew, since time has passed.
+    pub(super) fn unanswered(&mut self, mut batch: Vec<Pending>) {
+        self.answered(&batch);
+        batch.iter_mut().for_each(|pending| pending.judged = false);
+        self.hold(batch);
+    }
+
     /// Writes not confirmed.
     pub(super) fn len(&self) -> usize {
         self.queue.len() + self.held.len() + self.writes_in_flight
@@ -119,6 +127,15 @@ impl Backlog {
     pub(super) fn release(&mut self) -> bool {
         if self.batches_in_flight > 0 || self.held.is_empty() {
             return false;
+        }
+        // A judgement is about the value stored before all of these; after a SUCCESS among them it is void.
+        let mut succeeded: HashSet<&[u8]> = HashSet::new();
+        for pending in &mut self.held {
+            if succeeded.contains(&*pending.write.key) {
+                pending.judged = false;
+            } else if pending.write.is_success {
+                succeeded.insert(&pending.write.key);
+            }
         }
         for pending in self.held.drain(..).rev() {
             self.queue.push_front(pending);
