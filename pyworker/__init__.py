@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pyworker import signals, states
-from pyworker._native import __version__  # noqa: TID251 - the version is the build's
 from pyworker.app import Celery, shared_task
 from pyworker.canvas import Signature, chain, chord, group, maybe_signature, signature, subtask
 from pyworker.current import get_current_task
 from pyworker.result import AsyncResult, GroupResult, ResultSet
 from pyworker.task import Task
+from pyworker.version import __version__
 
 __all__ = [
     "AsyncResult",

@@ -10,7 +10,6 @@ from pyworker.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
     from pyworker.conf import Settings
-    from pyworker.publish.encoding import Payload
     from pyworker.publish.messages import Message
     from pyworker.routing import Destination
 
@@ -66,8 +65,8 @@ class Outlet(Protocol):
     ) -> Template:
         """Make the constant parts of a task's messages."""
 
-    def wrap(self, message: Message, payload: Payload, destination: Destination) -> Outgoing:
-        """Encode any message."""
+    def wrap(self, message: Message, destination: Destination) -> Outgoing:
+        """Encode any message; a compression is added to its headers."""
 
     def push(self, outgoing: Outgoing, retry: bool | None = None, policy: Mapping[str, Any] | None = None) -> None:
         """Publish one message.

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyworker.identifiers import is_plain_id
-from pyworker.publish.encoding import compressed, encode_body
 from pyworker.publish.messages import Clock, build
 from pyworker.publish.outlets import make_outlet
 from pyworker.routing import Destination, Router
@@ -193,11 +192,11 @@ class Publisher:
                 routing_key=destination.routing_key, declare=[destination.queue], headers=message.headers,
                 properties=message.properties, retry_policy={**conf.task_publish_retry_policy, **(policy or {})},
             )  # fmt: skip
-        payload = encode_body(message.body, message.serializer or conf.task_serializer)
-        compression = message.compression or conf.task_compression
-        if compression:
-            payload = compressed(payload, compression, message.headers)
-        outgoing = self.outlet.wrap(message, payload, destination)
+        encoded = message._replace(
+            serializer=message.serializer or conf.task_serializer,
+            compression=message.compression or conf.task_compression,
+        )
+        outgoing = self.outlet.wrap(encoded, destination)
         return Encoded(outgoing, message.headers, message.body, destination, retry, policy)
 
     @staticmethod

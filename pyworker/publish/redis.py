@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pyworker._native import NativeError, RedisPublisher, build_envelope
 from pyworker.exceptions import OperationalError
 from pyworker.identifiers import delivery_tag
-from pyworker.publish.encoding import Payload, encode_json
+from pyworker.publish.encoding import compressed, encode_body, encode_json
 from pyworker.publish.messages import Message
 from pyworker.publish.outlets import Outgoing
 from pyworker.publish.templates import Template
@@ -50,8 +50,11 @@ class RedisOutlet:
     template = Template
 
     @staticmethod
-    def wrap(message: Message, payload: Payload, destination: Destination) -> Outgoing:
-        """Wrap any message, with kombu's properties of a virtual transport."""
+    def wrap(message: Message, destination: Destination) -> Outgoing:
+        """Encode any message, with kombu's properties of a virtual transport."""
+        payload = encode_body(message.body, message.serializer)
+        if message.compression:
+            payload = compressed(payload, message.compression, message.headers)
         properties = dict(message.properties)
         properties["delivery_mode"] = destination.delivery_mode
         if message.expiration_s is not None:

@@ -8,8 +8,9 @@ import sys
 from typing import Any
 
 import pyworker
+from pyworker import _native
 
-_HEAVY = ("celery", "billiard", "redis", "kombu", "amqp", "vine", "click", "rich", "asyncio", "ssl")
+_HEAVY = ("celery", "billiard", "redis", "kombu", "amqp", "vine", "click", "rich", "asyncio", "ssl", "orjson")
 _MEASURE = """
 import json, sys, time
 def memory():
@@ -45,3 +46,7 @@ def test_importing_takes_at_most_half_of_celerys_time_and_memory() -> None:
 def test_every_public_name_exists() -> None:
     assert all(hasattr(pyworker, name) for name in pyworker.__all__)
     assert pyworker.__all__ == sorted(pyworker.__all__)
+
+
+def test_the_version_is_the_native_cores() -> None:
+    assert pyworker.__version__ == _native.__version__
