@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from pyworker._native import ChildLink
 
+_MARK = "_pyworker_writes"
+_WRITERS = ("_store_result", "_get_task_meta_for", "_set_with_state")
 #: What reads results, or writes what must come after them.
 _READERS = (
     "get",
@@ -58,8 +60,11 @@ class ResultWriter:
         self._is_storing = False
 
     def install(self) -> None:
-        """Replace the backend instance's methods."""
+        """Replace the backend instance's methods; those of an earlier writer (``-P solo``) are taken away first."""
         backend = self._backend
+        for name in (*_WRITERS, *_READERS) if _MARK in vars(backend) else ():
+            vars(backend).pop(name, None)
+        setattr(backend, _MARK, True)
         backend._store_result = self._storing(backend._store_result)
         backend._get_task_meta_for = self._unread_while_storing(backend._get_task_meta_for)
         backend._set_with_state = self._written_natively(backend._set_with_state)
