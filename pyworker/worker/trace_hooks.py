@@ -44,9 +44,7 @@ class ErrorRules(Protocol):
     def on_publish_error(self, binding: TaskBinding, run: Run, error: Exception) -> None:
         """Handle one of ``publish_errors``, raised while the result was stored or the next task published."""
 
-    def on_internal_error(
-        self, binding: TaskBinding, run: Run, error: Exception, request: dict[str, Any]
-    ) -> None:
+    def on_internal_error(self, binding: TaskBinding, run: Run, error: Exception, request: dict[str, Any]) -> None:
         """Handle an exception from outside the task's body. ``request`` is the request as it came."""
 
     def dispatch(self, binding: TaskBinding, run: Run) -> None:

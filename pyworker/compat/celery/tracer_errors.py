@@ -107,9 +107,7 @@ class CeleryErrors:
         self._record(binding, run, error, states.FAILURE)
         celery_trace.traceback_clear(error)
 
-    def on_internal_error(
-        self, binding: TaskBinding, run: Run, error: Exception, request: dict[str, Any]
-    ) -> None:
+    def on_internal_error(self, binding: TaskBinding, run: Run, error: Exception, request: dict[str, Any]) -> None:
         """Handle an exception from outside the task's body. ``request`` is the request as it came."""
         task = binding.task
         celery_trace._signal_internal_error(task, run.task_id, run.args, run.kwargs, request, error)

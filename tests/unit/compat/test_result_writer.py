@@ -112,7 +112,7 @@ def test_states_of_other_tasks_belong_to_no_job(app: Celery, link: Link) -> None
 @pytest.mark.usefixtures("writer")
 def test_reads_wait_for_the_childs_own_writes(app: Celery, link: Link) -> None:
     app.backend.store_result("running", 1, "PROGRESS")
-    app.AsyncResult("running").state
+    assert app.AsyncResult("running").state == states.PENDING
     app.backend.mget([KEY])
     app.backend.add_to_chord("g", "running")
     app.backend.forget("running")
