@@ -1,6 +1,7 @@
 //! The contract on a real Redis server, and what only Redis promises.
 
 mod limits;
+mod order;
 
 use std::sync::Arc;
 

@@ -60,6 +60,7 @@ pub fn exercise(factory: &mut dyn BrokerFactory) {
         ("leases are renewed", leases_are_renewed),
         ("a lost lease is reported", a_lost_lease_is_reported),
         ("the messages of the dead return", the_messages_of_the_dead_return),
+        ("a node that slept learns what it lost", a_node_that_slept_learns_what_it_lost),
         ("work goes on after a restart", work_goes_on_after_a_restart),
         ("settlements survive a restart", settlements_survive_a_restart),
         ("inactive queues are left alone", inactive_queues_are_left_alone),
@@ -264,6 +265,23 @@ fn the_messages_of_the_dead_return(factory: &mut dyn BrokerFactory) {
     assert_eq!(heir.delivered[0].deliveries, 1);
     assert_eq!(factory.held(), 452);
     heir.stop();
+}
+
+fn a_node_that_slept_learns_what_it_lost(factory: &mut dyn BrokerFactory) {
+    publish_many(factory, "q", "m", 3);
+    let setup = Setup { visibility_timeout_s: 1.0, ..Setup::new(&["q"], "sleeper") };
+    let mut sleeper = Driver::connected(factory.broker(&setup));
+    sleeper.receive(2);
+    factory.bury("sleeper");
+    let mut other = Driver::connected(factory.broker(&Setup { owner: "other".into(), ..setup }));
+    other.until("the reclaim", |other| other.broker.counters().reclaimed == 2);
+    assert_eq!(other.receive(3), ["m0", "m1", "m2"]);
+    sleeper.until("the loss", |sleeper| sleeper.lost.len() == 2);
+    // Too late: what others have is not touched.
+    sleeper.settle_all(Settlement::Ack);
+    assert_eq!(factory.held(), 3);
+    sleeper.stop();
+    other.stop();
 }
 
 fn work_goes_on_after_a_restart(factory: &mut dyn BrokerFactory) {

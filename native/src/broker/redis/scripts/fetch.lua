@@ -105,10 +105,32 @@ local function is_worth_a_look(step)
   return false
 end
 
+-- Queues in reading order; kombu moves the queue that it popped from to the end, every time.
+local cycle = {}
+for queue = 1, queues do cycle[queue] = queue end
+
+local function rotate(given)
+  local unused, used = {}, {}
+  for place, queue in ipairs(cycle) do
+    if given[queue] then
+      used[#used + 1] = { queue = queue, place = place, given = given[queue] }
+    else
+      unused[#unused + 1] = queue
+    end
+  end
+  -- Who gave more gave last; equals in their turn.
+  table.sort(used, function(one, other)
+    if one.given ~= other.given then return one.given < other.given end
+    return one.place < other.place
+  end)
+  for _, item in ipairs(used) do unused[#unused + 1] = item.queue end
+  cycle = unused
+end
+
 for step = 1, steps do
-  local lengths, order = {}, {}
-  for queue = 1, is_worth_a_look(step) and queues or 0 do
-    local position = (step - 1) * queues + queue
+  local lengths, order, given = {}, {}, {}
+  for place = 1, is_worth_a_look(step) and queues or 0 do
+    local position = (step - 1) * queues + cycle[place]
     local length = call('LLEN', KEYS[3 + position])
     if length > 0 then
       lengths[position] = length
@@ -133,9 +155,11 @@ for step = 1, steps do
         room_bytes = room_bytes - #messages[at]
       end
       reply[#reply + 1] = group
+      given[queue] = count
       counter, room, remain = counter + count, room - count, remain - count
     end
   end
+  if fair and queues > 1 then rotate(given) end
   -- Messages of a later step must not overtake those that the bytes held back.
   if room <= 0 or room_bytes <= 0 or held_back then
     if remain == 0 then
