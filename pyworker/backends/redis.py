@@ -185,10 +185,7 @@ class RedisBackend:
 
     def _write(self, key: str, value: bytes) -> None:
         pipeline = self.client.pipeline(transaction=False)
-        if self.expires_s:
-            pipeline.setex(key, self.expires_s, value)
-        else:
-            pipeline.set(key, value)
+        pipeline.set(key, value, ex=self.expires_s)
         pipeline.publish(key, value)
         pipeline.execute()
 
@@ -215,10 +212,7 @@ class RedisBackend:
         """Say how many parts a chord's header has; the chord may be applied anew."""
         key = self.group_key(group_id, ".s")
         self.call(self.client.delete, self.group_key(group_id, ".c"))
-        if self.expires_s:
-            self.call(self.client.setex, key, self.expires_s, size)
-        else:
-            self.call(self.client.set, key, size)
+        self.call(lambda: self.client.set(key, size, ex=self.expires_s))
 
     def on_chord_part_return(self, request: Any, state: str, result: Any) -> None:
         """Count a finished task of a chord's header; the last one sends the body."""
