@@ -7,10 +7,9 @@ import decimal
 import uuid
 from typing import Any
 
-from celery import Celery, Task
-
 import journal
 import lanes
+from celery import Celery, Task
 
 app = Celery("formats", **lanes.new_app_settings())
 app.conf.update(
@@ -63,8 +62,8 @@ def sum_point(point: Point) -> int:
 def request_of(self: Task) -> dict[str, Any]:
     request = self.request
     names = (
-        "id group chord correlation_id args kwargs origin retries is_eager eta expires hostname delivery_info reply_to "
-        "called_directly timelimit callbacks errbacks utc root_id parent_id chain task shadow group_index ignore_result "
+        "id group chord correlation_id args kwargs origin retries is_eager eta expires hostname delivery_info "
+        "reply_to called_directly timelimit callbacks errbacks utc root_id parent_id chain task shadow group_index ignore_result "
         "replaced_task_nesting stamped_headers stamps argsrepr kwargsrepr lang"
     )
     found = {name: getattr(request, name, "absent") for name in names.split()}

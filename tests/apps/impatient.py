@@ -6,10 +6,9 @@ import os
 import threading
 from typing import Any
 
-from celery import Celery, signals
-
 import journal
 import lanes
+from celery import Celery, signals
 
 app = Celery("impatient", **lanes.new_app_settings())
 app.conf.update(

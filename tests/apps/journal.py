@@ -1,4 +1,7 @@
-"""What tasks leave behind for the tests, and gates at which they wait, both in the test's Redis."""
+"""What tasks leave behind for the tests, and gates at which they wait, both in the test's Redis.
+
+``TEST_JOURNAL_URL`` names another server where the broker itself is the one that breaks.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ def client() -> Any:
     """Return this process's own connection; one made before a fork is never used after it."""
     pid = os.getpid()
     if pid not in _clients:
-        _clients[pid] = redis.Redis.from_url(os.environ["TEST_BROKER_URL"], decode_responses=True, socket_timeout=None)
+        address = os.environ.get("TEST_JOURNAL_URL") or os.environ["TEST_BROKER_URL"]
+        _clients[pid] = redis.Redis.from_url(address, decode_responses=True, socket_timeout=None)
     return _clients[pid]
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from celery import Celery, Task, signals
-from celery.exceptions import Ignore, Reject
-
 import journal
 import lanes
+from celery import Celery, Task, signals
+from celery.exceptions import Ignore, Reject
 
 app = Celery("observed", **lanes.new_app_settings())
 app.conf.update(broker_connection_retry_on_startup=True, task_track_started=False)
@@ -22,7 +21,10 @@ _LIFE = (
     "celeryd_init worker_init celeryd_after_setup worker_before_create_process worker_ready worker_process_init "
     "worker_process_shutdown worker_shutting_down worker_shutdown import_modules"
 )
-_TASK = "task_prerun task_postrun task_success task_failure task_retry task_internal_error task_revoked task_rejected task_unknown"
+_TASK = (
+    "task_prerun task_postrun task_success task_failure task_retry task_internal_error task_revoked task_rejected "
+    "task_unknown"
+)
 
 
 def _name_of(value: Any) -> Any:

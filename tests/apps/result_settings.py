@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from celery import Celery
-
 import lanes
+from celery import Celery
 
 app = Celery("result_settings", **lanes.new_app_settings())
 app.conf.update(broker_connection_retry_on_startup=True, result_expires=120)

@@ -11,12 +11,11 @@ import time
 from datetime import datetime
 from typing import Any
 
+import journal
+import lanes
 from celery import Celery, Task, chord, group
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.utils.log import get_task_logger
-
-import journal
-import lanes
 
 app = Celery("tasks", **lanes.new_app_settings())
 app.conf.update(

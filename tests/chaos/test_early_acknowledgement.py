@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from support.havoc import Publisher
 from support.stage import Stage
 from support.waiting import eventually

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-import redis
+
 from support.havoc import Havoc, Publisher
 from support.processes import open_descriptors, thread_count
 from support.redis_server import RedisServer
@@ -36,10 +36,7 @@ def size(request: pytest.FixtureRequest) -> Size:
 
 
 def executions(stage: Stage, name: str) -> dict[str, int]:
-    try:
-        return {member: int(count) for member, count in stage.redis.hgetall(f"executions:{name}").items()}
-    except redis.RedisError:
-        return {}
+    return {member: int(count) for member, count in stage.notes.hgetall(f"executions:{name}").items()}
 
 
 def wait_until_all_ran(stage: Stage, publisher: Publisher, name: str, *, deadline_s: float) -> dict[str, int]:
@@ -74,7 +71,7 @@ def test_every_acknowledged_task_runs(
     kind: Kind, size: Size, actions: tuple[str, ...], randomness: random.Random
 ) -> None:
     """The server lives; the worker's processes and connections do not."""
-    with Stage(kind, "impatient", options=("-c", "3")) as stage:
+    with Stage(kind, "impatient", options=("-c", "3"), has_notebook=True) as stage:
         havoc = Havoc(stage, randomness)
         eventually(lambda: len(havoc.pool_children()) == 3, what="three children announced")
         publisher = Publisher(stage, stage.tasks.count_surely_busy, "sure", size.tasks, 0.005)
@@ -96,7 +93,7 @@ def test_every_acknowledged_task_runs_when_the_server_restarts(
     """Redis with appendfsync always: what it acknowledged it has after a restart, and then it runs."""
     with (
         RedisServer(appendonly="yes", appendfsync="always") as server,
-        Stage(kind, "impatient", options=("-c", "2"), server=server) as stage,
+        Stage(kind, "impatient", options=("-c", "2"), server=server, has_notebook=True) as stage,
     ):
         havoc = Havoc(stage, randomness)
         publisher = Publisher(stage, stage.tasks.count_surely_busy, "durable", size.tasks, 0.005)
@@ -109,7 +106,7 @@ def test_every_acknowledged_task_runs_when_the_server_restarts(
 
 
 def test_running_tasks_survive_the_fork_servers_death(kind: Kind, randomness: random.Random) -> None:
-    with Stage(kind, "impatient", options=("-c", "2")) as stage:
+    with Stage(kind, "impatient", options=("-c", "2"), has_notebook=True) as stage:
         havoc = Havoc(stage, randomness)
         results = [stage.tasks.gated_late.delay("survivors", number) for number in range(2)]
         entries = stage.wait_for_journal("survivors", 2)
@@ -132,7 +129,7 @@ def test_running_tasks_survive_the_fork_servers_death(kind: Kind, randomness: ra
 
 def test_nothing_grows_under_kills(kind: Kind, size: Size, randomness: random.Random) -> None:
     """Descriptors, threads and keys without expiry are after many kills what they were after the first."""
-    with Stage(kind, "impatient", options=("-c", "3")) as stage:
+    with Stage(kind, "impatient", options=("-c", "3"), has_notebook=True) as stage:
         havoc = Havoc(stage, randomness)
         actions = ("kill child", "kill fork server", "cut connections")
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from support.kinds import FAST, KINDS, STOCK, Kind
 from support.redis_server import RedisServer
 from support.worker import APPS, WorkerProcess, worker_environment

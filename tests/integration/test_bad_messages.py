@@ -9,6 +9,8 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import zstandard
+
 from support.envelopes import capture, changed, put, with_body
 from support.processes import resident_kib
 from support.waiting import eventually
@@ -91,7 +93,7 @@ def test_body_that_is_no_json_is_an_undecodable_body(stage: Stage) -> None:
     send_between_good_ones(stage, envelope, "Can't decode message body|DecodeError|JSONDecodeError")
 
 
-@pytest.mark.parametrize("body", [b"{}", b"[]", b"[1, 2, 3, 4]", b"7", b'[[1, 1], [], {}]', b'["x", {}, {}]'])
+@pytest.mark.parametrize("body", [b"{}", b"[]", b"[1, 2, 3, 4]", b"7", b"[[1, 1], [], {}]", b'["x", {}, {}]'])
 def test_body_of_another_shape_fails_clearly(stage: Stage, body: bytes) -> None:
     envelope = with_body(capture(stage, stage.tasks.add.s(1, 1)), body)
     send_between_good_ones(stage, envelope, r": (WARNING|ERROR|CRITICAL)/")
@@ -101,7 +103,9 @@ def test_body_of_another_shape_fails_clearly(stage: Stage, body: bytes) -> None:
 def test_unknown_content_type_is_refused(stage: Stage) -> None:
     envelope = capture(stage, stage.tasks.add.s(1, 1))
     send_between_good_ones(
-        stage, {**envelope, "content-type": "application/x-nobody-knows"}, r"(Refusing to deserialize|ContentDisallowed)"
+        stage,
+        {**envelope, "content-type": "application/x-nobody-knows"},
+        r"(Refusing to deserialize|ContentDisallowed)",
     )
 
 
@@ -110,7 +114,9 @@ def test_content_type_that_is_not_accepted_is_refused(stage: Stage) -> None:
     envelope = capture(stage, stage.tasks.add.s(1, 1), serializer="pickle")
     assert envelope["content-type"] == "application/x-python-serialize"
     send_between_good_ones(
-        stage, envelope, r"Refusing to deserialize (untrusted|disallowed) content of type pickle \(application/x-python-serialize\)"
+        stage,
+        envelope,
+        r"Refusing to deserialize (untrusted|disallowed) content of type pickle \(application/x-python-serialize\)",
     )
 
 
@@ -199,13 +205,10 @@ def test_body_of_64_mebibytes_passes(stage: Stage) -> None:
     stage.wait_until_drained()
 
 
-@pytest.mark.parametrize("method", ["zlib", "gzip"])
+@pytest.mark.parametrize("method", ["zlib", "zstd"])
 def test_decompression_bomb_is_refused(stage: Stage, method: str) -> None:
     """A small message that unpacks to 2 GiB: it fails, memory stays, the next tasks run."""
     envelope = capture(stage, stage.tasks.length.s("x" * 2000), compression=method)
-    assert envelope["headers"]["compression"] == {"zlib": "application/x-gzip", "gzip": "application/gzip"}.get(
-        method, envelope["headers"]["compression"]
-    )
     bomb = bomb_of(2 * 1024**3, method)
     before = eventually(lambda: family_kib(stage))
     position = stage.worker.mark()
@@ -220,7 +223,7 @@ def test_decompression_bomb_is_refused(stage: Stage, method: str) -> None:
 
 def bomb_of(size: int, method: str) -> bytes:
     """Return ``size`` zero bytes, packed."""
-    packer = zlib.compressobj(9, wbits=31 if method == "gzip" else 15)
+    packer = zlib.compressobj(9) if method == "zlib" else zstandard.ZstdCompressor(level=1).compressobj()
     zeros = bytes(1 << 20)
     parts = [packer.compress(zeros) for _ in range(size >> 20)]
     return b"".join([*parts, packer.flush()])

@@ -6,6 +6,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+
 from support.redis_server import RedisServer
 from support.stage import Stage
 from support.waiting import eventually
@@ -56,7 +57,8 @@ def test_server_that_is_not_there_is_waited_for(kind: Kind) -> None:
         try:
             worker.start(is_ready=False)
             worker.wait_for_line(
-                rf"ERROR/MainProcess\] consumer: Cannot connect to redis://(:\*\*@)?127\.0\.0\.1:{server.port}/0: .*", deadline_s=30
+                rf"ERROR/MainProcess\] consumer: Cannot connect to redis://(:\*\*@)?127\.0\.0\.1:{server.port}/0: .*",
+                deadline_s=30,
             )
             worker.wait_for_line(r"Trying again in \d+\.\d\d seconds\.\.\. \(1/100\)", deadline_s=30)
             server.start()
@@ -70,10 +72,13 @@ def test_server_that_is_not_there_is_waited_for(kind: Kind) -> None:
 @pytest.mark.lanes("fast", "library")
 def test_full_server_loses_no_late_task(kind: Kind) -> None:
     """Every write is refused with OOM for a while; what was queued runs, and every result is there in the end."""
-    with RedisServer(maxmemory_policy="noeviction") as server, Stage(kind, server=server) as stage:
+    with (
+        RedisServer(maxmemory_policy="noeviction") as server,
+        Stage(kind, server=server, has_notebook=True) as stage,
+    ):
         results = [stage.tasks.add.delay(number, 1) for number in range(5)]
         assert [result.get(timeout=20) for result in results] == list(range(1, 6))
-        stage.worker.stop()
+        assert stage.worker.stop() == 0
         queued = [stage.tasks.count_late.apply_async(("full", str(number))) for number in range(20)]
         stage.redis.config_set("maxmemory", "1mb")
         worker = stage.new_worker().start(is_ready=False)
@@ -82,7 +87,7 @@ def test_full_server_loses_no_late_task(kind: Kind) -> None:
         stage.redis.config_set("maxmemory", "0")
         for result in queued:
             result.get(timeout=90)
-        counts = stage.redis.hgetall("executions:full")
+        counts = stage.notes.hgetall("executions:full")
         assert set(counts) == {str(number) for number in range(20)}
         stage.wait_until_drained(deadline_s=60)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from support.stage import Stage
 from support.waiting import eventually
 
@@ -112,15 +113,3 @@ def test_eta_tasks_do_not_use_up_the_prefetch(kind: Kind) -> None:
             stage.tasks.add.apply_async((number, 1), countdown=3600, ignore_result=True)
         eventually(lambda: stage.queue_length() == 0 and stage.unacked() == 200, what="all ETA tasks held")
         assert stage.tasks.add.delay(1, 1).get(timeout=10) == 2
-
-
-def test_two_workers_share_a_burst_of_long_tasks(kind: Kind) -> None:
-    """Nobody keeps tasks that another worker could start."""
-    with Stage(kind, options=("-c", "2", "-n", "first@%h")) as stage:
-        stage.new_worker(options=("-c", "2", "-n", "second@%h")).start()
-        gated = [stage.tasks.gated.delay("burst", number) for number in range(4)]
-        entries = stage.wait_for_journal("burst", 4, deadline_s=15)
-        assert len({entry["pid"] for entry in starts(entries)}) == 4
-        stage.open_gate("burst", 4)
-        for result in gated:
-            result.get(timeout=30)

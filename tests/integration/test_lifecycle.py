@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+
 from support.stage import Stage
 from support.waiting import eventually
 
@@ -88,7 +89,9 @@ def test_second_interrupt_is_cold(stage: Stage) -> None:
     stage.wait_for_journal("interrupted", 1)
     family = stage.worker.family()
     stage.worker.send(signal.SIGINT)
-    stage.worker.wait_for_line(r"worker: Hitting Ctrl\+C again will initiate cold shutdown, terminating all running tasks!")
+    stage.worker.wait_for_line(
+        r"worker: Hitting Ctrl\+C again will initiate cold shutdown, terminating all running tasks!"
+    )
     stage.worker.wait_for_line(r"worker: Warm shutdown \(MainProcess\)")
     stage.worker.send(signal.SIGINT)
     stage.worker.wait_for_line(r"worker: Hitting Ctrl\+C again will terminate all running tasks!")

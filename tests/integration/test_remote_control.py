@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery.exceptions import TaskRevokedError
+
 from support.waiting import eventually
 from support.worker import APPS, worker_environment
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from celery import chain, chord, chunks, group
 from celery.exceptions import ChordError
+
 from support.waiting import eventually
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
+
 from support.stage import Stage
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from support.stage import Stage
 from support.waiting import eventually
 
@@ -200,7 +201,6 @@ def test_result_settings_apply(kind: Kind, setting: str) -> None:
         assert stage.redis.ttl(key) <= 120
 
 
-
 @pytest.mark.lanes("fast", "library")
 def test_extended_result_tells_about_the_task(kind: Kind) -> None:
     environment = {"TEST_RESULT_SETTING": "extended"}
@@ -226,7 +226,11 @@ def test_extended_result_tells_about_the_task(kind: Kind) -> None:
         failed.get(timeout=10, propagate=False)
         meta = json.loads(stage.redis.get(f"celery-task-meta-{failed.id}"))
         assert (meta["name"], meta["worker"]) == ("result_settings.fail", stage.worker.node_name)
-        assert meta["result"] == {"exc_type": "ValueError", "exc_message": ["with all details"], "exc_module": "builtins"}
+        assert meta["result"] == {
+            "exc_type": "ValueError",
+            "exc_message": ["with all details"],
+            "exc_module": "builtins",
+        }
 
 
 def test_plain_result_is_the_documented_json(stage: Stage) -> None:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from support.kinds import STOCK, Kind
 from support.stage import Stage
 from support.waiting import eventually

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from celery.exceptions import MaxRetriesExceededError, Reject
+
 from support.waiting import eventually
 
 if TYPE_CHECKING:

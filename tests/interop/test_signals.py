@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery.exceptions import TimeLimitExceeded, WorkerLostError
+
 from support.stage import Stage
 from support.waiting import eventually
 
@@ -65,7 +66,14 @@ def test_success_shows_signals_and_hooks_in_order(stage: Stage) -> None:
 
 def test_failure_shows_signals_and_hooks_in_order(stage: Stage) -> None:
     _, entries = run(stage, stage.tasks.fail.s("seen"), 6)
-    assert names(entries) == ["task_prerun", "before_start", "on_failure", "task_failure", "after_return", "task_postrun"]
+    assert names(entries) == [
+        "task_prerun",
+        "before_start",
+        "on_failure",
+        "task_failure",
+        "after_return",
+        "task_postrun",
+    ]
     failure = entries[3]
     assert failure["keys"] == ["args", "einfo", "exception", "kwargs", "task_id", "traceback"]
     assert entries[2]["args"] == ["ValueError('seen')", ["seen"], {}, "ExceptionInfo"]
@@ -203,7 +211,14 @@ def test_life_of_a_worker_is_signalled_as_upstream(kind: Kind) -> None:
         entries = stage.journal("life")
     seen = [entry["signal"] for entry in entries]
     main = [entry["signal"] for entry in entries if entry["is_main"]]
-    order = ["celeryd_init", "worker_init", "celeryd_after_setup", "worker_ready", "worker_shutting_down", "worker_shutdown"]
+    order = [
+        "celeryd_init",
+        "worker_init",
+        "celeryd_after_setup",
+        "worker_ready",
+        "worker_shutting_down",
+        "worker_shutdown",
+    ]
     assert [name for name in main if name in order] == order
     assert seen.count("worker_process_init") == 2
     assert seen.count("worker_process_shutdown") == 2

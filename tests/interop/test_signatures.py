@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery import Celery, chain, group
+
 from support.stage import load_app
 
 if TYPE_CHECKING:

@@ -57,10 +57,7 @@ class Havoc:
 
     def pool_children(self) -> list[int]:
         """Return the processes that announced themselves as running tasks (see ``apps/impatient.py``)."""
-        try:
-            known = {int(pid) for pid in self._stage.redis.smembers("pool-children")}
-        except redis.RedisError:
-            return []
+        known = {int(pid) for pid in self._stage.notes.smembers("pool-children")}
         return [pid for pid in children_of(self._stage.worker.pid) if pid in known]
 
     def fork_servers(self) -> list[int]:
@@ -102,7 +99,7 @@ class Havoc:
         return True
 
     def run(self, actions: Sequence[str], *, rounds: int, pause_s: tuple[float, float]) -> None:
-        """Do ``rounds`` random actions with random pauses between them: the pauses are the test's rhythm, not a wait."""
+        """Do ``rounds`` random actions with random pauses: the rhythm of the test, no wait."""
         rest = threading.Event()
         for _ in range(rounds):
             rest.wait(self._randomness.uniform(*pause_s))

@@ -59,6 +59,7 @@ class Stage:
         options: worker options.
         environment: further environment variables of the worker.
         server: a running server to share; a private one by default.
+        has_notebook: keep journals, counts and gates on a second server, where the broker is what breaks.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Stage:
         environment: Mapping[str, str] | None = None,
         server: RedisServer | None = None,
         loglevel: str = "INFO",
+        has_notebook: bool = False,
     ) -> None:
         self.kind = kind
         self.app_name = app
@@ -78,6 +80,7 @@ class Stage:
         self._owned = RedisServer() if server is None else None
         self.server = server or self._owned or RedisServer()
         self._loglevel = loglevel
+        self._notebook = RedisServer() if has_notebook else None
         self._workers: list[WorkerProcess] = []
         self._module: ModuleType | None = None
 
@@ -104,6 +107,11 @@ class Stage:
         """A client of the server."""
         return self.server.client
 
+    @property
+    def notes(self) -> Any:
+        """A client of the server that holds what tasks wrote down."""
+        return (self._notebook or self.server).client
+
     def new_worker(self, kind: Kind | None = None, **changes: Any) -> WorkerProcess:
         """Return a further worker of the same app, not started; it ends with the stage."""
         settings: dict[str, Any] = {
@@ -123,6 +131,9 @@ class Stage:
         """Start the server if it is ours, load the app and, by default, start a worker."""
         if self._owned is not None:
             self._owned.start()
+        if self._notebook is not None:
+            self._notebook.start()
+            self._environment["TEST_JOURNAL_URL"] = self._notebook.url
         self._module = load_app(self.app_name, broker=self.server.url)
         if has_worker:
             self.new_worker().start()
@@ -142,6 +153,8 @@ class Stage:
             self.app.close()
         if self._owned is not None:
             self._owned.close()
+        if self._notebook is not None:
+            self._notebook.close()
 
     def __enter__(self) -> Self:
         return self.open()
@@ -163,7 +176,7 @@ class Stage:
 
     def journal(self, name: str) -> list[dict[str, Any]]:
         """Return what tasks recorded under a name, in order (see ``apps/journal.py``)."""
-        return [json.loads(entry) for entry in self.redis.lrange(f"journal:{name}", 0, -1)]
+        return [json.loads(entry) for entry in self.notes.lrange(f"journal:{name}", 0, -1)]
 
     def wait_for_journal(self, name: str, count: int, *, deadline_s: float = 20.0) -> list[dict[str, Any]]:
         """Return the record once it has at least ``count`` entries."""
@@ -177,7 +190,7 @@ class Stage:
 
     def open_gate(self, name: str, times: int = 1) -> None:
         """Let tasks that wait at a gate go on (see ``apps/journal.py``)."""
-        self.redis.rpush(f"gate:{name}", *["go"] * times)
+        self.notes.rpush(f"gate:{name}", *["go"] * times)
 
     def queue_length(self, name: str = "celery") -> int:
         """Return how many messages wait in a queue, all priorities together."""

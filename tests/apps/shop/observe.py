@@ -98,6 +98,8 @@ def observe() -> None:
 
         def receive(sender: Any = None, name: str = name, **arguments: Any) -> None:
             arguments.pop("signal")
-            write_line("signal", name=name, sender=getattr(sender, "name", type(sender).__name__), keys=sorted(arguments))
+            write_line(
+                "signal", name=name, sender=getattr(sender, "name", type(sender).__name__), keys=sorted(arguments)
+            )
 
         getattr(signals, name).connect(receive, weak=False)

@@ -7,7 +7,6 @@ import sys
 import time
 
 import django
-
 from shop.celery import app
 
 django.setup()
