@@ -16,7 +16,6 @@ import logging
 import os
 import signal
 import socket
-import subprocess
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -93,24 +92,40 @@ class SoloPool:
                 _run_child(app, command)
 
 
+class _StandIn:
+    """The process that the engine takes for the child. The engine reaps it, so nobody waits for it here."""
+
+    def __init__(self) -> None:
+        reader, self._writer = os.pipe()
+        self.pid = os.posix_spawn(
+            _STAND_IN[0], _STAND_IN, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, reader, 0)]
+        )
+        os.close(reader)
+
+    def end(self, status: int) -> None:
+        """Let it end with this exit code: the child's end as the engine sees it."""
+        try:
+            os.write(self._writer, b"%d\n" % status)
+        except BrokenPipeError:
+            pass  # the engine killed it
+        os.close(self._writer)
+
+
 def _run_child(app: WorkerApp, command: fork_protocol.Spawn) -> None:
     """The child's life, in this process."""
-    # Leaving the block closes the stand-in's input and waits for its end: the child's end as the engine sees it.
-    with subprocess.Popen(_STAND_IN, stdin=subprocess.PIPE) as stand_in:
-        os.write(command.link_fd, fork_protocol.announcement(stand_in.pid))
+    stand_in = _StandIn()
+    os.write(command.link_fd, fork_protocol.announcement(stand_in.pid))
+    status = EXIT_OK
+    try:
         link = ChildLink(command.memory_fd, command.link_fd)
-        status = EXIT_OK
-        try:
-            runner = _start(app, link, command.index)
-            work(runner, link)
-        except BaseException as error:
-            # What would end a child's process: a task that calls sys.exit(), an initialisation that fails. The
-            # engine finds the job unfinished, reports it as lost and asks for a successor.
-            logger.error("Pool process %d error: %r", os.getpid(), error, exc_info=True)
-            status = exit_status(error) if isinstance(error, SystemExit) else EXIT_FAILURE
-        app.child_stopping(os.getpid(), status)
-        assert stand_in.stdin is not None
-        stand_in.stdin.write(b"%d\n" % status)
+        work(_start(app, link, command.index), link)
+    except BaseException as error:
+        # What would end a child's process: a task that calls sys.exit(), an initialisation that fails. The
+        # engine finds the job unfinished, reports it as lost and asks for a successor.
+        logger.error("Pool process %d error: %r", os.getpid(), error, exc_info=True)
+        status = exit_status(error) if isinstance(error, SystemExit) else EXIT_FAILURE
+    app.child_stopping(os.getpid(), status)
+    stand_in.end(status)
 
 
 def _start(app: WorkerApp, link: ChildLink, index: int) -> TaskRunner:
