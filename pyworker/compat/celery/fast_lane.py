@@ -27,7 +27,7 @@ from celery.utils.threads import LocalStack
 from kombu.serialization import registry
 from kombu.utils import json as kombu_json
 
-from pyworker.compat.celery.lanes import json_is_kombus, lane_of
+from pyworker.compat.celery.lanes import backend_reasons, json_is_kombus, lane_of
 from pyworker.compat.celery.library_lane import BodyDecoder, LibraryLane
 from pyworker.compat.celery.tracer_errors import CeleryErrors, TracerRules
 from pyworker.compat.celery.versions import installed_version
@@ -75,7 +75,9 @@ def make_tracer(
     hooks = _make_hooks(app, hostname, LibraryLane(app, hostname, task_names), encoder, rules, writer)
     if not _contexts_agree(hooks):
         hooks = replace(hooks, known_keys=None)
-    stores_natively = writer is not None and _metas_agree(app, encoder)
+    stores_natively = writer is not None and not backend_reasons(app.backend) and _metas_agree(app, encoder)
+    if writer is not None and stores_natively:
+        writer.encoder = encoder
     bindings = [
         _bind(app, app.tasks[name], stores_natively and name in native_tasks)
         if lane == Lane.FAST and _is_still_fast(app, app.tasks[name])

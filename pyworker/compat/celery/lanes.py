@@ -58,7 +58,7 @@ def lane_of(app: Any, task: Any) -> tuple[Lane, tuple[str, ...]]:
     reasons = _parent_reasons(task)
     if reasons:
         return Lane.PARENT, tuple(reasons)
-    reasons = [*_tracer_reasons(task), *_backend_reasons(task.backend), *_decoder_reasons(app)]
+    reasons = [*_tracer_reasons(task), *backend_reasons(task.backend), *_decoder_reasons(app)]
     return (Lane.LIBRARY, tuple(reasons)) if reasons else (Lane.FAST, ())
 
 
@@ -122,7 +122,8 @@ def _own_call(task_type: type) -> type | None:
     return None
 
 
-def _backend_reasons(backend: Any) -> list[str]:
+def backend_reasons(backend: Any) -> list[str]:
+    """Return what is not Celery's own in a result backend, as sentences."""
     if type(backend) not in _KNOWN_BACKENDS:
         return [f"the result backend is {_name_of(type(backend))}"]
     patched = [name for name in _BACKEND_METHODS if not unpatched_method(backend, name)]
