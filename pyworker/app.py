@@ -69,9 +69,9 @@ class Celery:
         self._backend: Backend | None = None
         self._backend_version = -1
         self._publisher = Publisher(self)
-        self._task_base = task_cls or Task
+        bound: Any = type("Task", (task_cls or Task,), {"_app": self, "__module__": "pyworker.app"})
         #: Base class of this app's tasks; may be replaced.
-        self.Task: type[Task[..., Any]] = type("Task", (self._task_base,), {"_app": self, "__module__": "pyworker.app"})
+        self.Task: type[Task[..., Any]] = bound
         if config_source is not None:
             self.config_from_object(config_source, namespace=namespace)
         if set_as_current:

@@ -63,9 +63,8 @@ class Context:
         vars(self).update(*sources, **values)
         limits: Any = vars(self).get("timelimit", KNOWN_KEYS)
         if limits is not before:
-            known = isinstance(limits, (list, tuple)) and len(limits) >= 2
-            self.time_limit = limits[0] if known else None
-            self.soft_time_limit = limits[1] if known else None
+            pair = [*limits, None, None][:2] if isinstance(limits, (list, tuple)) and len(limits) > 1 else [None, None]
+            self.time_limit, self.soft_time_limit = pair
 
     def clear(self) -> None:
         """Forget everything."""

@@ -42,7 +42,7 @@ class MapRoute:
     def __init__(self, routes: Mapping[Any, Any] | Iterable[tuple[Any, Any]]) -> None:
         self._by_name: dict[str, Any] = {}
         self._by_pattern: list[tuple[re.Pattern[str], Any]] = []
-        pairs: Iterable[tuple[Any, Any]] = routes.items() if isinstance(routes, Mapping) else routes
+        pairs: Any = routes.items() if isinstance(routes, Mapping) else routes
         for key, route in pairs:
             if isinstance(key, re.Pattern):
                 self._by_pattern.append((key, route))
