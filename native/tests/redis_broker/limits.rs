@@ -56,6 +56,24 @@ fn a_wrong_password_is_reported_at_once() {
 }
 
 #[test]
+fn a_foreign_key_in_the_way_neither_loses_nor_doubles_messages() {
+    let mut factory = RedisFactory::new("");
+    factory.publish("q", "m0", 0);
+    factory.client().ok(&[b"SET", b"unacked_index", b"not a sorted set"]);
+    let mut driver = Driver::connected(factory.broker(&setup()));
+    driver.broker.set_demand(1);
+    driver.until("several attempts", |driver| driver.disconnects.len() >= 3);
+    assert_eq!(driver.disconnects[0].0.kind(), ErrorKind::ServerRefused);
+    assert!(driver.disconnects[0].0.message().contains("WRONGTYPE"), "{:?}", driver.disconnects[0]);
+    assert_eq!(factory.waiting("q"), 1);
+    factory.client().ok(&[b"DEL", b"unacked_index"]);
+    driver.until("the message", |driver| driver.delivered.len() == 1);
+    driver.settle_all(Settlement::Ack);
+    assert_eq!(factory.waiting("q"), 0);
+    driver.stop();
+}
+
+#[test]
 fn forgotten_scripts_are_loaded_again() {
     let mut factory = RedisFactory::new("");
     factory.publish("q", "m0", 0);

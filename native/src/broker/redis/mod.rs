@@ -103,6 +103,8 @@ pub struct RedisBroker {
     delayed: Vec<Request>,
     busy_until_ns: MonotonicNs,
     busy_wait_s: f64,
+    /// Times in a row that the server did not know a script.
+    reloads: u32,
     counters: BrokerCounters,
 }
 
@@ -134,6 +136,7 @@ impl RedisBroker {
             delayed: Vec::new(),
             busy_until_ns: 0,
             busy_wait_s: BUSY_WAIT_S,
+            reloads: 0,
             counters: BrokerCounters::default(),
             config,
             clock,

@@ -12,6 +12,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::parse_envelope;
 use crate::wire::resp::Frame;
 
+/// Answers in a row that say a script is unknown, although it was just loaded.
+const RELOADS_MAX: u32 = 100;
+
 impl RedisBroker {
     /// Takes one answer. An error means that the connection is of no use any more.
     pub(super) fn on_reply(
@@ -66,6 +69,11 @@ impl RedisBroker {
         let error = classify(line);
         if is_unknown_script(line) {
             // Somebody flushed the scripts: load them all again and repeat. The script did not run.
+            self.reloads += 1;
+            if self.reloads > RELOADS_MAX {
+                self.keep_unanswered(request);
+                return Err(error);
+            }
             self.load_scripts(now_ns);
             self.ask(request, now_ns);
             return Ok(());

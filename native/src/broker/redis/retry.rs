@@ -1,7 +1,7 @@
 //! When to try again after a lost or refused connection.
 
 use crate::config::RetryPolicy;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 /// Counts attempts against the user's policy.
 #[derive(Debug)]
@@ -22,13 +22,12 @@ impl Retry {
         std::mem::replace(&mut self.ever_connected, true)
     }
 
-    /// Seconds until the next attempt; `None` to give up. What cannot get better by itself (a wrong
-    /// password) is reported at once when it is the first thing that happens; later it may be an
-    /// operator at work.
+    /// Seconds until the next attempt; `None` to give up. A wrong password is tried again too, as stock
+    /// workers do: it may be an operator at work. A wrong configuration of ours is not.
     pub(super) fn on_failure(&mut self, error: &Error) -> Option<f64> {
         let wanted = match self.ever_connected {
             true => self.policy.retry,
-            false => self.policy.retry_on_startup && error.is_retryable(),
+            false => self.policy.retry_on_startup && error.kind() != ErrorKind::Config,
         };
         if !wanted || self.policy.max_retries.is_some_and(|most| self.failures >= most) {
             return None;

@@ -73,6 +73,7 @@ impl RedisBroker {
 
     pub(super) fn on_heartbeat(&mut self, sent_ns: MonotonicNs, reply: Frame, now_ns: MonotonicNs) -> Result<()> {
         self.times.on_alive(sent_ns);
+        self.reloads = 0;
         let mut parts = reply.into_array()?.into_iter();
         let nodes = parts.next().and_then(|part| part.as_integer()).unwrap_or(1);
         self.fetching.nodes = nodes.clamp(1, i64::from(u32::MAX)) as u32;

@@ -15,7 +15,10 @@ for counter = tonumber(ARGV[4]) + tonumber(ARGV[5]) - 1, tonumber(ARGV[4]), -1 d
   end
   local entries = redis.call('HMGET', KEYS[1], unpack(tags))
   for at, entry in ipairs(entries) do
-    if entry then
+    if entry and not redis.call('ZSCORE', KEYS[2], tags[at]) then
+      -- The fetch stopped between registering and trimming: the message never left its list.
+      redis.call('HDEL', KEYS[1], tags[at])
+    elseif entry then
       local message, queue = open_entry(entry)
       put_back(KEYS[1], KEYS[2], tags[at], list_of(tags[at], queue, ARGV[1], ARGV[2]), message)
       found = found + 1
