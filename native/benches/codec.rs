@@ -4,6 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use pyworker_native::codec::compress::Compression;
 use pyworker_native::message::{build_envelope, parse_envelope};
 
 /// A message of a stock client: `add.delay(2, 3)`, 900 bytes.
@@ -35,5 +36,22 @@ fn envelopes(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, envelopes);
+fn compressions(criterion: &mut Criterion) {
+    // Task arguments as they are: JSON that repeats itself.
+    let data = MESSAGE.repeat(11).into_bytes();
+    let mut group = criterion.benchmark_group("compression of 10 KB");
+    group.throughput(Throughput::Bytes(data.len() as u64));
+    for compression in Compression::ALL {
+        let packed = compression.compress(&data).unwrap();
+        group.bench_function(format!("compress {compression:?}"), |bencher| {
+            bencher.iter(|| compression.compress(&data))
+        });
+        group.bench_function(format!("decompress {compression:?}"), |bencher| {
+            bencher.iter(|| compression.decompress(black_box(&packed), 1 << 20));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, envelopes, compressions);
 criterion_main!(benches);

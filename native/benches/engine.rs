@@ -10,7 +10,7 @@ use pyworker_native::eta::EtaHeap;
 use pyworker_native::pool::child::{ChildEnd, Claim};
 use pyworker_native::pool::frames::{JobFrame, Outcome};
 use pyworker_native::pool::parent::ParentEnd;
-use pyworker_native::qos::PrefetchLedger;
+use pyworker_native::qos::{PoolLoad, PrefetchLedger};
 
 const ETA_COUNT: u64 = 100_000;
 
@@ -43,7 +43,7 @@ fn ledger(criterion: &mut Criterion) {
             ledger.on_received(900);
             ledger.on_run_time(12e-6);
             ledger.on_released(900);
-            black_box(ledger.demand(2, false))
+            black_box(ledger.demand(PoolLoad { busy: 2, ..PoolLoad::default() }))
         });
     });
 }

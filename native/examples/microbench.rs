@@ -16,7 +16,7 @@ use pyworker_native::message::{build_envelope, parse_envelope};
 use pyworker_native::pool::child::{ChildEnd, Claim};
 use pyworker_native::pool::frames::{ChildFrame, JobFrame, Outcome};
 use pyworker_native::pool::parent::ParentEnd;
-use pyworker_native::qos::PrefetchLedger;
+use pyworker_native::qos::{PoolLoad, PrefetchLedger};
 use pyworker_native::wire::resp::{CommandWriter, Limits, decode};
 
 /// A message of a stock client, as `add.delay(2, 3)` puts it into the queue.
@@ -117,7 +117,7 @@ fn receive_and_release(count: u64) {
         ledger.on_received(black_box(900));
         ledger.on_run_time(black_box(12e-6));
         ledger.on_released(black_box(900));
-        black_box(ledger.demand(2, false));
+        black_box(ledger.demand(PoolLoad { busy: 2, ..PoolLoad::default() }));
     }
 }
 

@@ -17,6 +17,17 @@ const RESERVE_MAX: u32 = 8192;
 /// Weight of the newest run time in the moving average, as a divisor.
 const AVERAGE_DIVISOR: f64 = 32.0;
 
+/// What the pool is doing, as far as the reserve depends on it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolLoad {
+    /// Children that run something.
+    pub busy: u32,
+    /// Of these, how many have run the same task for longer than the window.
+    pub stuck: u32,
+    /// Some messages wait for a rate limit, so the reserve must not grow above the floor.
+    pub limited: bool,
+}
+
 /// The ledger.
 #[derive(Debug, Clone)]
 pub struct PrefetchLedger {
@@ -86,35 +97,33 @@ impl PrefetchLedger {
 
     /// How many messages may be held now.
     #[must_use]
-    pub fn target(&self) -> u32 {
+    pub fn target(&self, load: PoolLoad) -> u32 {
         let Some(floor) = self.floor() else { return RESERVE_MAX };
-        if self.config.strict || self.config.multiplier == 1 {
+        if self.config.strict || self.config.multiplier == 1 || load.limited {
             return floor;
         }
+        // A slot whose task has run for longer than the window starts nothing within it, whatever the
+        // average of those that finished says.
+        let free = self.concurrency.saturating_sub(load.stuck);
         let startable = match self.average_run_s {
             None => 0.0,
-            Some(average) => f64::from(self.concurrency) * self.config.window_s / average.max(1e-6),
+            Some(average) => f64::from(free) * self.config.window_s / average.max(1e-6),
         };
         let grown = startable.min(f64::from(RESERVE_MAX)) as u32;
         floor.max(grown)
     }
 
-    /// How many more messages to ask for while `busy` children run something. `limited`: some wait for a
-    /// rate limit, so the reserve must not grow above the floor.
+    /// How many more messages to ask for.
     #[must_use]
-    pub fn demand(&self, busy: u32, limited: bool) -> u32 {
+    pub fn demand(&self, load: PoolLoad) -> u32 {
         if self.held_bytes >= self.config.max_reserved_bytes && self.held > self.running {
             return 0;
         }
         if self.config.strict {
             // Only what can start at once: a slot is free when nothing runs in it, acknowledged or not.
-            return self.concurrency.saturating_sub(busy + self.unstarted());
+            return self.concurrency.saturating_sub(load.busy + self.unstarted());
         }
-        let target = match self.floor() {
-            Some(floor) if limited => floor,
-            _ => self.target(),
-        };
-        target.saturating_sub(self.held)
+        self.target(load).saturating_sub(self.held)
     }
 
     /// Messages held that have not started.
@@ -150,37 +159,46 @@ mod tests {
 
     #[test]
     fn the_floor_is_celerys_count() {
-        assert_eq!(ledger(4, false).demand(0, false), 8);
-        assert_eq!(ledger(1, false).demand(0, false), 2);
-        assert_eq!(ledger(4, true).demand(0, false), 2);
-        assert_eq!(ledger(0, false).demand(0, false), RESERVE_MAX);
+        assert_eq!(ledger(4, false).demand(PoolLoad::default()), 8);
+        assert_eq!(ledger(1, false).demand(PoolLoad::default()), 2);
+        assert_eq!(ledger(4, true).demand(PoolLoad::default()), 2);
+        assert_eq!(ledger(0, false).demand(PoolLoad::default()), RESERVE_MAX);
     }
 
     #[test]
     fn short_tasks_raise_the_reserve_and_long_ones_lower_it() {
         let mut ledger = ledger(4, false);
         ledger.on_run_time(0.000_1);
-        assert_eq!(ledger.target(), 400);
+        assert_eq!(ledger.target(PoolLoad::default()), 400);
         for _ in 0..1000 {
             ledger.on_run_time(5.0);
         }
-        assert_eq!(ledger.target(), 8);
+        assert_eq!(ledger.target(PoolLoad::default()), 8);
+    }
+
+    #[test]
+    fn slots_with_a_long_task_do_not_count() {
+        let mut ledger = ledger(4, false);
+        ledger.on_run_time(0.000_1);
+        let load = |stuck| PoolLoad { busy: 2, stuck, limited: false };
+        assert_eq!(ledger.target(load(1)), 200);
+        assert_eq!(ledger.target(load(2)), 8);
     }
 
     #[test]
     fn a_multiplier_of_one_never_grows() {
         let mut ledger = ledger(1, false);
         ledger.on_run_time(0.000_01);
-        assert_eq!(ledger.target(), 2);
+        assert_eq!(ledger.target(PoolLoad::default()), 2);
     }
 
     #[test]
     fn bytes_bound_the_reserve() {
         let mut ledger = ledger(4, false);
         ledger.on_received(2000);
-        assert_eq!(ledger.demand(0, false), 0);
+        assert_eq!(ledger.demand(PoolLoad::default()), 0);
         ledger.on_released(2000);
-        assert_eq!(ledger.demand(0, false), 8);
+        assert_eq!(ledger.demand(PoolLoad::default()), 8);
     }
 
     #[test]

@@ -71,7 +71,7 @@ fn many_messages_keep_their_order_and_their_lists() {
     let bodies: Vec<Vec<u8>> =
         (0..5000).map(|number| format!("{number} {}", "x".repeat(number % 700)).into_bytes()).collect();
     // Runs of one list, single messages of another, and neighbours that differ in priority but not in list.
-    let place = |number: usize| if number % 37 == 0 { ("other", 9) } else { ("celery", (number % 3) as i64) };
+    let place = |number: usize| if number.is_multiple_of(37) { ("other", 9) } else { ("celery", (number % 3) as i64) };
     let outgoing: Vec<_> =
         bodies.iter().enumerate().map(|(number, body)| to(place(number).0, place(number).1, body)).collect();
     publisher.publish_many(&outgoing).unwrap();

@@ -365,14 +365,14 @@ impl<'a> Scanner<'a> {
                     self.scalar()?;
                 }
             }
-            if !self.to_next_value(&mut levels)? {
+            if !self.advance_to_value(&mut levels)? {
                 return Ok(());
             }
         }
     }
 
     /// After a value inside a container: steps to the next value, closing what ends; false when all is closed.
-    fn to_next_value(&mut self, levels: &mut Levels) -> JsonResult<bool> {
+    fn advance_to_value(&mut self, levels: &mut Levels) -> JsonResult<bool> {
         while levels.depth > 0 {
             self.skip_whitespace();
             let is_object = levels.top_is_object();

@@ -17,7 +17,7 @@ impl Node {
     pub(super) fn on_delivered(&mut self, incoming: Incoming) {
         let recalled = self.recalled.remove(&incoming.tag);
         if !self.consuming {
-            self.settlements.push((incoming.tag, Settlement::Requeue));
+            self.settlements.push((incoming.tag, Settlement::Release));
             return;
         }
         if !recalled {

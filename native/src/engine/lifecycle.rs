@@ -88,12 +88,12 @@ impl Node {
         }
         // The last goes back first, so that the queue's head has them in their old order.
         while let Some(handle) = self.rates.pop_youngest().or_else(|| self.ready.pop_back()) {
-            self.settle(handle, Some(Settlement::Requeue));
+            self.settle(handle, Some(Settlement::Release));
             self.jobs.remove(handle);
         }
         self.scheduled.clear();
         for tag in self.eta.drain() {
-            self.settlements.push((tag, Settlement::Requeue));
+            self.settlements.push((tag, Settlement::Release));
         }
     }
 

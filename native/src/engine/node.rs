@@ -26,7 +26,7 @@ use crate::error::Result;
 use crate::eta::EtaHeap;
 use crate::message::Envelope;
 use crate::pool::supervisor::ForkServer;
-use crate::qos::PrefetchLedger;
+use crate::qos::{PoolLoad, PrefetchLedger};
 use crate::results::ResultStore;
 
 /// Token of the command queue's waker.
@@ -221,9 +221,9 @@ impl Node {
             self.broker.settle(&self.settlements);
             self.settlements.clear();
         }
-        let busy = self.busy_children();
+        let load = self.pool_load();
         let limited = self.config.eta_task_limit.is_some_and(|limit| self.eta.len() >= limit as usize);
-        let demand = if self.consuming && !limited { self.ledger.demand(busy, self.rates.holds_any()) } else { 0 };
+        let demand = if self.consuming && !limited { self.ledger.demand(load) } else { 0 };
         self.broker.set_demand(demand);
         let mut events = Vec::new();
         let now_ns = self.clock.monotonic_ns();
@@ -270,11 +270,20 @@ impl Node {
         }
     }
 
-    pub(super) fn busy_children(&self) -> u32 {
-        let busy = |place: &&Place| {
-            place.child.as_ref().is_some_and(|child| child.link.outstanding() > child.link.unstarted())
-        };
-        self.places.iter().filter(busy).count() as u32
+    /// What the pool is doing now.
+    pub(super) fn pool_load(&self) -> PoolLoad {
+        let mut load = PoolLoad { limited: self.rates.holds_any(), ..PoolLoad::default() };
+        let window_ns = (self.config.prefetch.window_s * 1e9) as u64;
+        let now_ns = self.clock.monotonic_ns();
+        for child in self.places.iter().filter_map(|place| place.child.as_ref()) {
+            if child.link.outstanding() == child.link.unstarted() {
+                continue;
+            }
+            load.busy += 1;
+            let first = child.link.handed().next().and_then(|handed| self.jobs.get(handed.job));
+            load.stuck += u32::from(first.is_some_and(|job| now_ns.saturating_sub(job.started_ns) > window_ns));
+        }
+        load
     }
 
     pub(super) fn queue_name(&self, queue: u16) -> &str {

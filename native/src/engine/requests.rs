@@ -77,7 +77,7 @@ impl Node {
             ("reconnects", broker.reconnects),
             ("round_trips", broker.round_trips),
             ("held", u64::from(self.ledger.held())),
-            ("prefetch_target", u64::from(self.ledger.target())),
+            ("prefetch_target", u64::from(self.ledger.target(self.pool_load()))),
             ("ready", self.ready.len() as u64),
             ("eta_held", self.eta.len() as u64),
         ]);
@@ -139,7 +139,7 @@ impl Node {
         }
         while excess > 0 && self.rates.holds_any() {
             let Some(handle) = self.rates.pop_youngest() else { break };
-            self.settle(handle, Some(Settlement::Requeue));
+            self.settle(handle, Some(Settlement::Release));
             self.jobs.remove(handle);
             self.counters.handed_back += 1;
             excess -= 1;
@@ -151,7 +151,7 @@ impl Node {
                 return;
             }
             self.ready.pop_back();
-            self.settle(handle, Some(Settlement::Requeue));
+            self.settle(handle, Some(Settlement::Release));
             self.jobs.remove(handle);
             self.counters.handed_back += 1;
             excess -= 1;

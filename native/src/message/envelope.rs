@@ -23,8 +23,8 @@
 
 use super::base64::decode_in_place;
 use super::fields::{
-    FieldError, FieldResult, Headers, Moment, Properties, Text, at, for_each_member, optional_string, read_headers,
-    read_properties,
+    BodyEncoding, FieldError, FieldResult, Headers, Moment, Properties, Text, at, for_each_member, optional_string,
+    read_headers, read_properties,
 };
 use super::span::Span;
 use crate::codec::json::{JsonError, Kind, Scanner, unescape_into};
@@ -191,10 +191,17 @@ impl Outline {
             property_fields: self.property_fields,
         };
         let mut body = plain(buffer, "body", self.body)?;
-        if self.property_fields.is_base64 {
-            let end = decode_in_place(buffer, body.start as usize, body.end as usize)
-                .map_err(|reason| JsonError { position: body.start as usize, reason });
-            body = Span::new(body.start as usize, at("body", end)?);
+        match self.property_fields.body_encoding {
+            BodyEncoding::Unknown { position } if body.start != body.end => {
+                let error = JsonError { position, reason: "unknown body encoding" };
+                return at("properties.body_encoding", Err(error));
+            }
+            BodyEncoding::Base64 => {
+                let end = decode_in_place(buffer, body.start as usize, body.end as usize)
+                    .map_err(|reason| JsonError { position: body.start as usize, reason });
+                body = Span::new(body.start as usize, at("body", end)?);
+            }
+            BodyEncoding::Plain | BodyEncoding::Unknown { .. } => {}
         }
         envelope.body = body;
         Ok(envelope)

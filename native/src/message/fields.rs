@@ -67,11 +67,26 @@ pub(super) struct Headers {
     pub(super) has_stamps: bool,
 }
 
+/// How the body is written in the message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum BodyEncoding {
+    /// As it is.
+    #[default]
+    Plain,
+    /// In base64.
+    Base64,
+    /// In a way that kombu does not know, which matters only if there is a body.
+    Unknown {
+        /// Where it is named.
+        position: usize,
+    },
+}
+
 /// What the properties say.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Properties {
     pub(super) priority: Option<i64>,
-    pub(super) is_base64: bool,
+    pub(super) body_encoding: BodyEncoding,
     pub(super) redelivered: bool,
 }
 
@@ -139,7 +154,7 @@ pub(super) fn read_properties<'a>(text: &'a [u8], scanner: &mut Scanner<'a>) -> 
                 let value = at("properties", scanner.value())?;
                 properties.priority = value.number(text).map(|priority| priority as i64);
             }
-            b"body_encoding" => properties.is_base64 = is_base64(text, scanner)?,
+            b"body_encoding" => properties.body_encoding = body_encoding(text, scanner)?,
             b"delivery_info" if scanner.peek() == Some(b'{') => {
                 properties.redelivered = redelivered(text, scanner)?;
             }
@@ -168,22 +183,27 @@ fn redelivered<'a>(text: &'a [u8], scanner: &mut Scanner<'a>) -> FieldResult<boo
 }
 
 /// kombu knows base64, and takes nothing or any spelling of utf-8 for plain text.
-fn is_base64<'a>(text: &'a [u8], scanner: &mut Scanner<'a>) -> FieldResult<bool> {
-    const PART: &str = "properties.body_encoding";
-    let value = at(PART, scanner.value())?;
-    match optional_string(PART, text, &value)? {
-        None => Ok(false),
-        Some(name) if name.span.of(text) == b"base64" => Ok(true),
-        Some(name) => {
-            let mut unescaped = Vec::new();
-            at(PART, unescape_into(name.span.of(text), &mut unescaped))?;
-            match unescaped.as_slice() {
-                b"base64" => Ok(true),
-                name if name.eq_ignore_ascii_case(b"utf-8") => Ok(false),
-                _ => refuse(PART, &value, "unknown body encoding"),
-            }
-        }
+fn body_encoding<'a>(text: &'a [u8], scanner: &mut Scanner<'a>) -> FieldResult<BodyEncoding> {
+    let value = at("properties.body_encoding", scanner.value())?;
+    let unknown = BodyEncoding::Unknown { position: value.start };
+    let token = match value.kind {
+        Kind::String(token) => token,
+        _ if value.is_truthy(text) => return Ok(unknown),
+        _ => return Ok(BodyEncoding::Plain),
+    };
+    let name = &text[token.start..token.end];
+    if name == b"base64" {
+        return Ok(BodyEncoding::Base64);
     }
+    let mut unescaped = Vec::new();
+    if unescape_into(name, &mut unescaped).is_err() {
+        return Ok(unknown);
+    }
+    Ok(match unescaped.as_slice() {
+        b"base64" => BodyEncoding::Base64,
+        name if name.is_empty() || name.eq_ignore_ascii_case(b"utf-8") => BodyEncoding::Plain,
+        _ => unknown,
+    })
 }
 
 /// A string that has a UTF-8 form.

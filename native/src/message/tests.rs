@@ -137,6 +137,11 @@ fn dates_that_celery_cannot_read_are_marked() {
 }
 
 #[test]
+fn an_unknown_body_encoding_does_not_matter_without_a_body() {
+    assert_eq!(parse(r#"{"body": "", "properties": {"body_encoding": 13}}"#).unwrap().body(), b"");
+}
+
+#[test]
 fn typed_dates_are_read() {
     let typed = r#"{"id": "i", "task": "t", "eta": {"__type__": "datetime", "__value__": "2020-12-01T10:00:00"}}"#;
     assert_eq!(parse(&with_headers(typed)).unwrap().eta_s(), Some(1606816800.0));
@@ -166,7 +171,10 @@ fn errors_name_the_part_and_the_offset() {
         (r#"{"body": 5, "properties": {}}"#, "body: expected a string at byte 9"),
         (r#"{"body": "\ud800", "properties": {}}"#, "body: unpaired surrogate at byte 0"),
         (r#"{"content-type": 5, "properties": {}}"#, "content-type: expected a string at byte 17"),
-        (r#"{"properties": {"body_encoding": "rot13"}}"#, "properties.body_encoding: unknown body encoding at byte 33"),
+        (
+            r#"{"body": "x", "properties": {"body_encoding": "rot13"}}"#,
+            "properties.body_encoding: unknown body encoding at byte 46",
+        ),
         (r#"{"body": "AAA", "properties": {"body_encoding": "base64"}}"#, "body: incorrect base64 padding at byte 10"),
     ];
     for (raw, expected) in cases {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::connection::Connection;
 use crate::config::RedisAddress;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// No descriptor.
 const NONE: RawFd = -1;
@@ -123,7 +123,6 @@ impl Lease<'_> {
 
     /// The connection.
     pub(super) fn connection(&mut self) -> Result<&mut Connection> {
-        use crate::error::{Error, ErrorKind};
         self.connection_mut().ok_or_else(|| Error::new(ErrorKind::Internal, "a lease without a connection"))
     }
 

@@ -65,11 +65,17 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_password_ends_the_first_attempt_only() {
-        let error = Error::new(ErrorKind::Authentication, "WRONGPASS");
+    fn a_wrong_password_is_tried_again_and_a_wrong_setting_is_not() {
         let mut retry = Retry::new(policy());
-        assert_eq!(retry.on_failure(&error), None);
+        assert_eq!(retry.on_failure(&Error::new(ErrorKind::Authentication, "WRONGPASS")), Some(2.0));
+        assert_eq!(retry.on_failure(&Error::new(ErrorKind::Config, "database: out of range")), None);
+    }
+
+    #[test]
+    fn a_connection_that_works_starts_the_count_anew() {
         let mut retry = Retry::new(policy());
+        let error = Error::new(ErrorKind::Connection, "refused");
+        assert_eq!(retry.on_failure(&error), Some(2.0));
         assert!(!retry.on_connected());
         assert_eq!(retry.on_failure(&error), Some(2.0));
         assert!(retry.on_connected());
