@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import celery
+import celery.result
 import pytest
 
 import pyworker
@@ -60,11 +61,10 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pairing]:
     ):
         api = importlib.import_module("own_api").make(library, server.url, server.url)
         yield Pairing(api, library, worker, server, library is pyworker, kind is OWN_WORKER)
-        # Stock results unsubscribe when they are collected: while the server is there. Tracebacks hold some.
-        for name in ("last_value", "last_traceback", "last_exc"):
-            if hasattr(sys, name):
-                setattr(sys, name, None)
-        gc.collect()
+        # Stock results unsubscribe when they are collected, some of them after the server's end.
+        for leftover in gc.get_objects():
+            if isinstance(type(leftover), type) and issubclass(type(leftover), celery.result.AsyncResult):
+                leftover.backend = None
         api.app.close()
 
 
