@@ -292,7 +292,11 @@ class MetaEncoder:
         if kind is bool:
             return "true" if value else "false"
         if kind is int:
-            return str(value)
+            try:
+                return str(value)
+            except ValueError:
+                # More digits than Python writes; kombu's encoder says so in its own way.
+                return None
         if kind is str:
             return encode_basestring_ascii(value)
         if kind is float:
@@ -307,7 +311,7 @@ class MetaEncoder:
 
     def meta(self, request: Any, task_id: Any, result: Any, date: Any) -> Any:
         """Return the meta of a success as text, None if the library has to make it."""
-        if request.get("_children"):
+        if request.get("_children") or type(task_id) is not str:
             return None
         value = self.value(result)
         if value is None:

@@ -158,6 +158,7 @@ class ResultWriter:
                 value = value.encode()
             is_running = key == self._backend.get_key_for_task(self.task_id) if self.task_id else False
             self._store(self.sequence if is_running else 0, key, value, state == states.SUCCESS)
+            return None
 
         return _set_with_state
 

@@ -47,6 +47,13 @@ class Hooked(Task):
         self._note("on_retry", *values)
 
 
+def _nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 def define(app: Celery, seen: list[Any]) -> None:
     """The tasks of every scenario."""
 
@@ -139,8 +146,10 @@ def define(app: Celery, seen: list[Any]) -> None:
         return 4
 
     @app.task(shared=False, name="unencodable")
-    def unencodable() -> Any:
-        return [object]
+    def unencodable(kind: str) -> Any:
+        circle: list[Any] = []
+        circle.append(circle)
+        return {"object": [object], "circle": circle, "digits": 10**5000, "deep": _nested(2000)}[kind]
 
     @app.task(shared=False, bind=True, name="calls_itself")
     def calls_itself(self: Any, depth: int = 2) -> int:
@@ -371,8 +380,9 @@ def test_keyword_arguments_that_are_no_mapping_are_an_internal_error(kwargs: Any
         assert_equal(lambda stage: stage.run("add", (1, 2), kwargs))
 
 
-def test_result_that_cannot_be_encoded_fails_the_task() -> None:
-    expected, _ = assert_equal(lambda stage: stage.run("unencodable"))
+@pytest.mark.parametrize("damage", ["object", "circle", "digits", "deep"])
+def test_result_that_cannot_be_encoded_fails_the_task(damage: str) -> None:
+    expected, _ = assert_equal(lambda stage: (stage.run("unencodable", (damage,)), stage.run("add"))[0])
     assert expected[0] == Outcome.FAILURE
 
 
