@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from pyworker import signals, states
 from pyworker.app import Celery, shared_task
-from pyworker.canvas import Signature, chain, chord, group, maybe_signature, signature, subtask
+from pyworker.canvas import (
+    Signature,
+    chain,
+    chord,
+    chunks,
+    group,
+    maybe_signature,
+    signature,
+    subtask,
+    xmap,
+    xstarmap,
+)
 from pyworker.current import get_current_task
 from pyworker.result import AsyncResult, GroupResult, ResultSet
 from pyworker.task import Task
@@ -20,6 +31,7 @@ __all__ = [
     "__version__",
     "chain",
     "chord",
+    "chunks",
     "get_current_task",
     "group",
     "maybe_signature",
@@ -28,4 +40,6 @@ __all__ = [
     "signature",
     "states",
     "subtask",
+    "xmap",
+    "xstarmap",
 ]

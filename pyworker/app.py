@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar,
 from pyworker.arguments import header_of
 from pyworker.autoretry import retrying
 from pyworker.backends import make_backend
+from pyworker.builtins import share_builtins
 from pyworker.canvas.signature import Signature, signature
 from pyworker.conf import Settings, settings_of, settings_of_environment
 from pyworker.current import find_current_app, get_current_task, get_current_worker_task, set_current_app
@@ -415,3 +416,6 @@ def _shared(function: Callable[..., Any], options: dict[str, Any]) -> Task[..., 
     named = {**options, "name": task.name}
     share_task(task.name, lambda each: each.task_from_function(function, **named))
     return task
+
+
+share_builtins()

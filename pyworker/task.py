@@ -11,6 +11,7 @@ if sys.version_info >= (3, 11) or not TYPE_CHECKING:
 else:
     from typing_extensions import ParamSpec
 
+from pyworker.canvas.maps import chunks, xmap, xstarmap
 from pyworker.canvas.signature import Signature, as_list, signature
 from pyworker.current import Stack, find_current_app, get_current_worker_task, task_stack
 from pyworker.exceptions import (
@@ -280,6 +281,18 @@ class Task(Generic[P, R]):
     def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature:
         """Return a signature that takes no further arguments."""
         return Signature(self, args, kwargs, immutable=True)
+
+    def map(self, it: Iterable[Any]) -> Signature:
+        """Return a signature of ``[task(x) for x in it]``."""
+        return xmap(self.s(), it, app=type(self)._app)
+
+    def starmap(self, it: Iterable[Any]) -> Signature:
+        """Return a signature of ``[task(*x) for x in it]``."""
+        return xstarmap(self.s(), it, app=type(self)._app)
+
+    def chunks(self, it: Iterable[Any], n: int) -> Signature:
+        """Return a signature of the starmap in parts of ``n``."""
+        return chunks(self.s(), it, n, app=type(self)._app)
 
     def signature_from_request(
         self, request: Context | None = None, args: Any = None, kwargs: Any = None, queue: Any = None, **extra: Any

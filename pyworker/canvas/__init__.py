@@ -5,9 +5,21 @@ from __future__ import annotations
 from pyworker.canvas.chain import chain
 from pyworker.canvas.chord import chord
 from pyworker.canvas.group import group
+from pyworker.canvas.maps import chunks, xmap, xstarmap
 from pyworker.canvas.signature import Signature, maybe_signature, signature
 
-__all__ = ["Signature", "chain", "chord", "group", "maybe_signature", "signature", "subtask"]
+__all__ = [
+    "Signature",
+    "chain",
+    "chord",
+    "chunks",
+    "group",
+    "maybe_signature",
+    "signature",
+    "subtask",
+    "xmap",
+    "xstarmap",
+]
 
 #: The name of Celery 3.
 subtask = signature

@@ -120,6 +120,12 @@ def test_chords(pair: Pairing) -> None:
     assert get(nested()) == 10
 
 
+def test_maps(pair: Pairing) -> None:
+    assert get(pair.api.total.map([[1, 2], [3]]).delay()) == [3, 3]
+    assert get(pair.api.add.starmap(zip(range(3), range(3), strict=True)).delay()) == [0, 2, 4]
+    assert get(pair.api.add.chunks(zip(range(5), range(5), strict=True), 2)()) == [[0, 2], [4, 6], [8]]
+
+
 def test_a_failing_header_fails_the_body(pair: Pairing) -> None:
     header = [pair.api.add.s(4, 4), pair.api.fail.s("in header"), pair.api.add.s(8, 8)]
     result = pair.library.chord(header)(pair.api.total.s())

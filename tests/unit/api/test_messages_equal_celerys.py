@@ -121,6 +121,9 @@ CALLS: dict[str, Callable[[Side], Any]] = {
     "group": lambda side: side.library.group(side.add.s(i, i) for i in range(3))(),
     "group with args": lambda side: side.library.group(side.add.s(1), side.mul.s(2))(10),
     "group options": lambda side: side.library.group(side.add.s(1), side.mul.si(2, 3)).apply_async(queue="g"),
+    "map": lambda side: side.add.map([1, 2]).delay(),
+    "starmap": lambda side: side.add.starmap([(1, 2), (3, 4)]).apply_async(queue="m"),
+    "chunks": lambda side: side.add.chunks(zip(range(5), range(5), strict=True), 2)(),
     "empty group": lambda side: side.library.group()(),
     "chain then group": lambda side: (side.add.s(1, 1) | side.library.group(side.add.s(1), side.mul.s(2)))(),
 }
