@@ -19,7 +19,7 @@ from pyworker.cli.option_types import (
     GroupedCommand,
     GroupedOption,
 )
-from pyworker.compat import is_security_error
+from pyworker.compat import announce_preload_options, is_security_error
 from pyworker.exceptions import ImproperlyConfigured
 from pyworker.worker.node_name import expand_node
 from pyworker.worker.options import POOL_ALIASES, pool_refusal, refusal, solo_refusal
@@ -149,6 +149,9 @@ def worker(ctx: click.Context, /, **given: Any) -> None:
     """
     context: CliContext = ctx.obj
     app = context.app(ctx)
+    user_options: Mapping[str, Any] = getattr(app, "user_options", None) or {}
+    preload = {option.name: given[option.name] for option in user_options.get("preload", ())}
+    announce_preload_options(app, worker, preload)
     _fill_from_settings(given, app)
     _refuse(ctx, given)
     _apply_extra_arguments(ctx, app)

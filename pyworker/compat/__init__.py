@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pyworker.exceptions import PyworkerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import FrameType
 
     from pyworker.worker.protocol import WorkerApp
@@ -63,6 +63,12 @@ def remote_debugger() -> Callable[[FrameType | None], None] | None:
     except ModuleNotFoundError:
         return None
     return cast("Callable[[FrameType | None], None]", module.set_trace)
+
+
+def announce_preload_options(app: object, sender: object, options: Mapping[str, Any]) -> None:
+    """Tell an application the options that it declared for every command (``user_preload_options``)."""
+    if options and _is_instance(app, _CELERY_APP_CLASS):
+        import_module("celery.signals").user_preload_options.send(sender=sender, app=app, options=dict(options))
 
 
 def is_security_error(error: Exception) -> bool:
