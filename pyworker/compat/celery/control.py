@@ -147,6 +147,9 @@ class PanelControl:
         if is_active:
             request.time_start = job.seconds
             request.acknowledged = not request.task.acks_late
+        else:
+            # The engine knows which child will get it; in Celery's words it has none yet.
+            request.worker_pid = None
         request.terminate = self._terminator(request)
         return request
 

@@ -26,7 +26,7 @@ def node(app: Any, make_node: Any) -> Any:
     made.engine.running = {"a1": 101}
     made.engine.held = {
         "active": [job("", NAME, "a1", (1, "x"), pid=101, seconds=1234.5)],
-        "reserved": [job("", NAME, "r1", (2,)), job("", NAME, "r2", body=b"{bad")],
+        "reserved": [job("", NAME, "r1", (2,), pid=102), job("", NAME, "r2", body=b"{bad")],
         "scheduled": [job("", NAME, "s1", (3,), headers={"eta": "2031-01-02T03:04:05+00:00"}, seconds=1.0)],
     }
     return made
