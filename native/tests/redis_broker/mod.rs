@@ -2,6 +2,7 @@
 
 mod limits;
 mod order;
+mod tcp;
 
 use std::sync::Arc;
 
