@@ -56,6 +56,8 @@ def worker_arguments(app: Any, options: WorkerOptions) -> dict[str, Any]:
         "umask": None,
         "executable": None,
         **({"pool_start_method": None} if "worker_pool_start_method" in conf else {}),
+        # What the application itself declared in ``app.user_options``, for its boot steps.
+        **options.extra,
     }
 
 
