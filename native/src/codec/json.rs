@@ -51,7 +51,10 @@ pub enum Kind {
     /// `[...]`
     Array,
     /// `"..."`
-    String(StringToken),
+    String {
+        /// Whether it holds escapes.
+        escaped: bool,
+    },
     /// A number, `NaN` and the infinities included.
     Number,
     /// `true` or `false`.
@@ -78,9 +81,19 @@ impl Value {
         match self.kind {
             Kind::Null | Kind::Bool(false) => false,
             Kind::Bool(true) => true,
-            Kind::String(token) => token.end > token.start,
+            Kind::String { .. } => self.end - self.start > 2,
             Kind::Number => self.number(text) != Some(0.0),
             Kind::Object | Kind::Array => text[self.start + 1..self.end - 1].iter().any(|byte| !is_whitespace(*byte)),
+        }
+    }
+
+    /// The string's contents; `None` for anything else.
+    #[inline]
+    #[must_use]
+    pub fn string(&self) -> Option<StringToken> {
+        match self.kind {
+            Kind::String { escaped } => Some(StringToken { start: self.start + 1, end: self.end - 1, escaped }),
+            _ => None,
         }
     }
 
@@ -253,7 +266,7 @@ impl<'a> Scanner<'a> {
         let start = self.position;
         let kind = match self.peek() {
             Some(b'n') if self.take_null() => Kind::Null,
-            Some(b'"') => Kind::String(self.string()?),
+            Some(b'"') => Kind::String { escaped: self.string()?.escaped },
             Some(b'{') => {
                 self.skip_container()?;
                 Kind::Object

@@ -134,7 +134,7 @@ impl Outline {
                 let value = at("body", scanner.value())?;
                 // The contents are not checked yet: a later `body` may replace this one.
                 self.body = match value.kind {
-                    Kind::String(token) => Some(token.into()),
+                    Kind::String { .. } => value.string().map(Into::into),
                     Kind::Null => None,
                     _ => return at("body", Err(JsonError { position: start, reason: "expected a string" })),
                 };

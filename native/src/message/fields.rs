@@ -186,8 +186,8 @@ fn redelivered<'a>(text: &'a [u8], scanner: &mut Scanner<'a>) -> FieldResult<boo
 fn body_encoding<'a>(text: &'a [u8], scanner: &mut Scanner<'a>) -> FieldResult<BodyEncoding> {
     let value = at("properties.body_encoding", scanner.value())?;
     let unknown = BodyEncoding::Unknown { position: value.start };
-    let token = match value.kind {
-        Kind::String(token) => token,
+    let token = match value.string() {
+        Some(token) => token,
         _ if value.is_truthy(text) => return Ok(unknown),
         _ => return Ok(BodyEncoding::Plain),
     };
@@ -208,7 +208,7 @@ fn body_encoding<'a>(text: &'a [u8], scanner: &mut Scanner<'a>) -> FieldResult<B
 
 /// A string that has a UTF-8 form.
 fn string(text: &[u8], part: &'static str, value: &Value) -> FieldResult<Text> {
-    let Kind::String(token) = value.kind else {
+    let Some(token) = value.string() else {
         return refuse(part, value, "expected a string");
     };
     if token.escaped {
@@ -272,13 +272,14 @@ fn typed_value(text: &[u8], value: &Value) -> Option<(Text, Value)> {
 fn moment(text: &[u8], value: &Value) -> Moment {
     let token = match value.kind {
         Kind::Null => return Moment::Absent,
-        Kind::String(token) => token,
+        Kind::String { .. } => value.string(),
         Kind::Object => match typed_value(text, value) {
-            Some((name, Value { kind: Kind::String(token), .. })) if name.span.of(text) == b"datetime" => token,
-            _ => return Moment::Invalid,
+            Some((name, inner)) if name.span.of(text) == b"datetime" => inner.string(),
+            _ => None,
         },
-        _ => return Moment::Invalid,
+        _ => None,
     };
+    let Some(token) = token else { return Moment::Invalid };
     let contents = &text[token.start..token.end];
     let seconds = if token.escaped {
         let mut unescaped = Vec::new();

@@ -1,7 +1,7 @@
 //! Tells whether a stored result says SUCCESS, in each form that Celery's serializers give it.
 
 use crate::codec::compress::decompress;
-use crate::codec::json::{Kind, Scanner, unescape_into};
+use crate::codec::json::{Scanner, unescape_into};
 
 /// What Celery puts before a compressed result: this, the content type, a zero byte, the data.
 const COMPRESSED: &[u8] = b"\0celery-compressed\0";
@@ -44,7 +44,7 @@ fn json_status(value: &[u8]) -> Option<Vec<u8>> {
         let mut name = Vec::new();
         if unescape_into(&value[key.start..key.end], &mut name).is_ok() && name == b"status" {
             status = None;
-            if let Kind::String(token) = member.kind {
+            if let Some(token) = member.string() {
                 let mut text = Vec::new();
                 unescape_into(&value[token.start..token.end], &mut text).ok()?;
                 status = Some(text);
