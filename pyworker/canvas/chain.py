@@ -248,7 +248,7 @@ def _joined(left: Any, right: Any) -> Any:
     if isinstance(left, chord) and not isinstance(right, group):
         return left.with_body(left.body | right)
     if not isinstance(left, chain):
-        return chain.made_of([left, right], app)
+        return chain.made_of([left.clone(), right.clone()], app)
     if not left.tasks:
         return right if isinstance(right, group) else chain.made_of([right], app)
     return _appended(left, right, app)
@@ -256,6 +256,7 @@ def _joined(left: Any, right: Any) -> Any:
 
 def _appended(left: chain, right: Any, app: Celery | None) -> Any:
     tasks = left.linked_tasks()
+    right = right.clone()
     last = tasks[-1]
     if isinstance(last, group) and not isinstance(right, group):
         tasks[-1] = chord(last, right, app=app)

@@ -225,7 +225,7 @@ class group(Signature):
         if isinstance(other, group) and not other.tasks:
             return self
         if isinstance(other, Signature):
-            return Signature.types["chord"](self, other, app=self._app)
+            return Signature.types["chord"](self, other.clone(), app=self._app)
         return NotImplemented
 
     def __len__(self) -> int:

@@ -152,7 +152,8 @@ class NativeWorkerApp:
         worker_before_create_process.send(sender=self)
 
     def attach(self, engine: Engine) -> None:
-        """Nothing here acts on the engine but remote control, which gets it from the runner."""
+        """Messages of protocol 1 are rewritten in the engine."""
+        self._deliveries.engine = engine
 
     # -- children
 

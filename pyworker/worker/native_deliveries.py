@@ -26,9 +26,10 @@ from pyworker.signals import task_failure, task_rejected, task_revoked, task_unk
 from pyworker.worker.exception_info import ExceptionInfo
 from pyworker.worker.notices import human_status
 from pyworker.worker.protocol import Verdict
+from pyworker.worker.protocol_1 import protocol_2_of
 
 if TYPE_CHECKING:
-    from pyworker._native import Notice
+    from pyworker._native import Engine, Notice
     from pyworker.app import Celery
     from pyworker.task import Task
 
@@ -93,6 +94,7 @@ class NativeDeliveries:
             "rejected": self._rejected,
             "too_many_deliveries": self._too_many_deliveries,
         }
+        self.engine: Engine | None = None
         #: Set while a cold shutdown cancels what runs.
         self.is_stopping_cold = False
         #: Ids that remote control terminated: they end as revoked.
@@ -143,7 +145,17 @@ class NativeDeliveries:
         return self._invalid(notice, ValueError(notice.text))
 
     def _protocol_1(self, notice: Notice) -> Verdict:
-        return self._invalid(notice, InvalidTaskError("messages of task protocol 1 are not supported yet by this app"))
+        try:
+            fields = self._payload(notice)
+            parts = protocol_2_of(fields, self._app.timezone)
+        except Exception as error:
+            return self._invalid(notice, error)
+        assert self.engine is not None
+        headers, body = (json.dumps(part).encode() for part in parts)
+        self.engine.replace(
+            notice.handle, headers, notice.properties, body, "application/json", "utf-8", fields["id"], fields["task"]
+        )
+        return Verdict.DISPATCH
 
     # -- jobs
 

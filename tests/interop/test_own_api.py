@@ -232,6 +232,15 @@ def test_a_batch(pair: Pairing) -> None:
     assert get(whole) == list(range(1, 1001))
 
 
+def test_messages_of_protocol_1_run(pair: Pairing) -> None:
+    old = celery.Celery(broker=pair.server.url, backend=pair.server.url, set_as_current=False)
+    old.conf.task_protocol = 1
+    result = old.send_task("own.add", (20, 22), countdown=0.2)
+    assert get(pair.api.app.AsyncResult(result.id)) == 42
+    result.backend = None
+    old.close()
+
+
 def test_remote_control_answers(pair: Pairing) -> None:
     stock = celery.Celery(broker=pair.server.url, set_as_current=False)
     replies = eventually(lambda: stock.control.ping(timeout=1), what="the worker answers a ping")
