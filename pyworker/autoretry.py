@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,9 @@ def backoff_s(factor: float, retries: int, maximum: float, has_jitter: bool) -> 
     """Return the countdown of a retry: doubling from ``factor``, bounded, and random below that with jitter."""
     seconds = min(int(maximum), int(factor) << retries)
     if has_jitter:
+        # Not at the top: only workers retry.
+        import random
+
         seconds = random.randrange(seconds + 1)
     return max(0, seconds)
 

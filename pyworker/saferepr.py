@@ -6,9 +6,8 @@ used up becomes ``, ...``, and then only brackets that are open are closed.
 
 from __future__ import annotations
 
-import traceback
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal
 from numbers import Number
 from typing import Any, NamedTuple
 
@@ -113,6 +112,9 @@ def _leaf(value: object) -> str:
     try:
         return repr(value)
     except Exception as error:
+        # Not at the top: this hardly ever happens.
+        import traceback
+
         stack = "\n".join(traceback.format_stack())
         return f"<Unrepresentable {type(value)!r}{id(value):#x}: {error!r} {stack!r}>"
 
@@ -171,10 +173,11 @@ _END = object()
 
 
 def _scalar(value: object) -> _Token | None:
-    if isinstance(value, Decimal):
-        return _Text(_leaf(value))
     if isinstance(value, Number):
-        return _Text(str(value))
+        # A decimal shows its type; where the module is not loaded there are none.
+        decimals = sys.modules.get("decimal")
+        is_decimal = decimals is not None and isinstance(value, decimals.Decimal)
+        return _Text(_leaf(value) if is_decimal else str(value))
     if isinstance(value, (str, bytes)):
         return _Quoted(value)
     if isinstance(value, (set, frozenset)) and not value:
