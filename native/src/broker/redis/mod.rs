@@ -145,6 +145,11 @@ impl RedisBroker {
 
     /// Puts a question to the server; the answer comes to `on_reply`.
     fn ask(&mut self, request: Request, now_ns: MonotonicNs) {
+        if !self.connection.is_open() {
+            // Its last answers are being looked at; `on_closed` is about to sort this out with the rest.
+            self.delayed.push(request);
+            return;
+        }
         let phrasebook = Phrasebook {
             keys: &self.keys,
             digests: &self.digests,
