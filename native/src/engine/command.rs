@@ -66,7 +66,7 @@ pub enum Command {
     /// Answers a snapshot.
     Jobs(JobsIn, Sender<Vec<Notice>>),
     /// Answers the counters by name.
-    Counters(Sender<Vec<(&'static str, u64)>>),
+    Counters(Sender<Vec<(String, u64)>>),
     /// Answers (index, pid, tasks started) of the children.
     Children(Sender<Vec<(u32, i32, u64)>>),
 }

@@ -55,6 +55,7 @@ impl Node {
             pending_writes: 0,
             end: None,
             announced: false,
+            end_text: Box::default(),
             awaits_verdict: false,
             shown: false,
         });

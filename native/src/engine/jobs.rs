@@ -72,6 +72,8 @@ pub(super) struct Job {
     pub(super) end: Option<End>,
     /// Python was told of its forced end already.
     pub(super) announced: bool,
+    /// What the child said about an end that Python is shown: the exception's repr.
+    pub(super) end_text: Box<[u8]>,
     /// Python's verdict is outstanding.
     pub(super) awaits_verdict: bool,
     /// The parent lane has seen it.

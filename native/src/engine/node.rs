@@ -67,6 +67,8 @@ pub struct Node {
     pub(super) limits: BinaryHeap<Limit>,
     pub(super) rates: RateLimits,
     pub(super) task_index: HashMap<Box<str>, u16>,
+    /// How often each task was started.
+    pub(super) started_by_task: Vec<u64>,
     /// Moving average of each task's run time.
     pub(super) expected_ns: Vec<u64>,
     pub(super) revoked: HashSet<String>,

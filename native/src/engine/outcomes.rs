@@ -19,7 +19,7 @@ const AVERAGE_DIVISOR: i64 = 8;
 #[derive(Debug)]
 enum Report {
     Store { sequence: u64, is_success: bool, key: Box<[u8]>, value: Box<[u8]> },
-    Finish { sequence: u64, outcome: Outcome, runtime_s: f64 },
+    Finish { sequence: u64, outcome: Outcome, runtime_s: f64, text: Box<[u8]> },
     Flush { number: u64 },
 }
 
@@ -29,7 +29,16 @@ impl From<ChildFrame<'_>> for Report {
             ChildFrame::Store { sequence, is_success, key, value } => {
                 Report::Store { sequence, is_success, key: key.into(), value: value.into() }
             }
-            ChildFrame::Finish { sequence, outcome, runtime_s, .. } => Report::Finish { sequence, outcome, runtime_s },
+            ChildFrame::Finish { sequence, outcome, runtime_s, text } => {
+                // Only what Python is shown needs its text.
+                let is_shown = matches!(outcome, Outcome::Rejected | Outcome::RejectedRequeue | Outcome::Undecodable);
+                Report::Finish {
+                    sequence,
+                    outcome,
+                    runtime_s,
+                    text: if is_shown { text.into() } else { Box::default() },
+                }
+            }
             ChildFrame::Flush { number } => Report::Flush { number },
         }
     }
@@ -78,6 +87,9 @@ impl Node {
         }
         let Some(job) = self.jobs.get_mut(handed.job) else { return };
         job.state = DeliveryState::Running;
+        if let Some(task) = job.task {
+            self.started_by_task[usize::from(task)] += 1;
+        }
         let task = job.task.map(|task| &self.config.tasks[usize::from(task)]);
         let (message_hard, message_soft) = job.message_limits();
         let positive = |limit: Option<f64>| limit.filter(|seconds| *seconds > 0.0);
@@ -110,7 +122,7 @@ impl Node {
                 }
                 self.complete_flush(index);
             }
-            Report::Finish { sequence, outcome, runtime_s } => {
+            Report::Finish { sequence, outcome, runtime_s, text } => {
                 let Some(child) = &mut self.places[index].child else { return };
                 let Some(handed) = child.link.finished(sequence) else { return };
                 self.ended += 1;
@@ -123,6 +135,9 @@ impl Node {
                     }
                 }
                 self.on_run_time(handed.job, runtime_s);
+                if let Some(job) = self.jobs.get_mut(handed.job) {
+                    job.end_text = text;
+                }
                 self.on_end(handed.job, End::Finished(outcome));
             }
         }
@@ -249,9 +264,11 @@ impl Node {
     /// Shows a job to Python that is or was in the pool.
     pub(super) fn show_end(&mut self, handle: JobHandle, reason: Reason, status: i32, requeue: bool) {
         self.show(handle, reason);
-        let Some(place) = self.jobs.get(handle).and_then(|job| job.place) else { return };
+        let Some(job) = self.jobs.get(handle) else { return };
+        let Some(place) = job.place else { return };
         let pid = self.places[place.child as usize].child.as_ref().map_or(0, |child| child.pid);
         if let Some(notice) = self.notices.last_mut() {
+            notice.text = String::from_utf8_lossy(&job.end_text).into_owned();
             notice.status = status;
             notice.requeue = requeue;
             notice.index = place.child;

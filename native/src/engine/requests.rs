@@ -65,7 +65,8 @@ impl Node {
         self.places.iter().enumerate().filter_map(child).collect()
     }
 
-    fn all_counters(&self) -> Vec<(&'static str, u64)> {
+    /// The node's counters, and `task:<name>` for every task that was started.
+    fn all_counters(&self) -> Vec<(String, u64)> {
         let broker = self.broker.counters();
         let mut counters = self.counters.named();
         counters.extend([
@@ -81,7 +82,9 @@ impl Node {
             ("ready", self.ready.len() as u64),
             ("eta_held", self.eta.len() as u64),
         ]);
-        counters
+        let per_task = self.config.tasks.iter().zip(&self.started_by_task).filter(|(_, started)| **started > 0);
+        let per_task = per_task.map(|(task, started)| (format!("task:{}", task.name), *started));
+        counters.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(per_task).collect()
     }
 
     fn snapshot(&self, which: JobsIn) -> Vec<Notice> {

@@ -46,6 +46,7 @@ pub fn build(config: EngineConfig, fork_server: OwnedFd) -> Result<(Node, Arc<Sh
     let node = Node {
         task_index: tasks.map(|(index, task)| (task.name.as_str().into(), index as u16)).collect(),
         expected_ns: vec![0; config.tasks.len()],
+        started_by_task: vec![0; config.tasks.len()],
         ledger: PrefetchLedger::new(config.prefetch, config.pool.concurrency),
         places: (0..config.pool.concurrency).map(|_| Place::default()).collect(),
         config,
