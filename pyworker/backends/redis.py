@@ -65,8 +65,9 @@ class RedisBackend:
             conf.result_serializer, conf.result_compression, conf.result_accept_content or conf.accept_content
         )
         self.client = connect(self.address, conf.redis_max_connections)
-        #: Takes a write instead of the server: (key, value, is success). Set in a worker's child.
-        self.sink: Callable[[bytes, bytes, bool], None] | None = None
+        #: May take a write instead of the server, and says whether it did: (key, value, is success). Set in a worker's
+        #: child, whose main thread writes through the engine.
+        self.sink: Callable[[bytes, bytes, bool], bool] | None = None
         #: Called before anything is read: a child's own writes must be in the store by then.
         self.before_read: Callable[[], None] | None = None
         #: Counts chords' parts; set by the worker, which alone completes tasks.
@@ -134,9 +135,8 @@ class RedisBackend:
         stored = self.prepared(result, state)
         value = self.codec.encode(self._meta(task_id, stored, state, traceback, request))
         key = self.task_key(task_id)
-        if self.sink is not None:
-            self.sink(key.encode(), value, state == states.SUCCESS)
-        elif not self._has_succeeded(task_id):
+        is_taken = self.sink is not None and self.sink(key.encode(), value, state == states.SUCCESS)
+        if not is_taken and not self._has_succeeded(task_id):
             self.call(self._write, key, value)
         return stored
 

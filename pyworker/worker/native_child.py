@@ -6,6 +6,7 @@ import json
 import logging
 import multiprocessing
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 from kombu.exceptions import EncodeError
@@ -64,17 +65,27 @@ class _Job:
         self._backend = backend
         self._link = link
         self._process_id = os.getpid()
+        self._thread_id = threading.get_ident()
 
-    def write(self, key: bytes, value: bytes, is_success: bool) -> None:
-        """Give a result to the engine: with the job if it is the job's own."""
+    def _owns_the_link(self) -> bool:
+        """Whether this is the child's main thread, not one of a task's own threads or a process that it forked."""
+        return threading.get_ident() == self._thread_id and os.getpid() == self._process_id
+
+    def write(self, key: bytes, value: bytes, is_success: bool) -> bool:
+        """Give a result to the engine, with the job if it is the job's own; returns whether it took it."""
+        if not self._owns_the_link():
+            return False
         is_own = key == self._backend.task_key(self.task_id).encode()
         try:
             self._link.store(self.sequence if is_own else 0, key, value, is_success)
         except NativeError as error:
             raise BackendStoreError(str(error)) from error
+        return True
 
     def flush(self) -> None:
         """Wait until everything written is in the store."""
+        if not self._owns_the_link():
+            return
         try:
             self._link.flush()
         except NativeError as error:

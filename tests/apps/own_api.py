@@ -88,11 +88,45 @@ def make(library: Any, broker: str, backend: str) -> SimpleNamespace:
         threading.Event().wait(15)
         return "never"
 
+    @app.task(name="own.aside", bind=True, **define)
+    def aside(self: Any) -> str:
+        """Write a state from a thread and from a forked process, which are not the child's main thread."""
+        import threading
+
+        def write(state: str) -> None:
+            self.backend.store_result(self.request_id, "aside", state)
+
+        self.request_id = self.request.id
+        thread = threading.Thread(target=write, args=("FROM_THREAD",))
+        thread.start()
+        thread.join()
+        process = os.fork()
+        if process == 0:
+            write("FROM_PROCESS")
+            os._exit(0)
+        return str(os.waitpid(process, 0)[1])
+
     @app.task(name="own.exit", **define)
     def leave() -> None:
         os._exit(3)
 
-    for task in (add, mul, total, echo, fail, flaky, auto, request, progress, parent, replaced, ignored, slow, leave):
+    for task in (
+        add,
+        mul,
+        total,
+        echo,
+        fail,
+        flaky,
+        auto,
+        request,
+        progress,
+        parent,
+        replaced,
+        ignored,
+        slow,
+        leave,
+        aside,
+    ):
         setattr(names, task.name.partition(".")[2], task)
     return names
 

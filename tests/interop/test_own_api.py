@@ -185,6 +185,13 @@ def test_states_of_the_users_own(pair: Pairing) -> None:
     assert ("PROGRESS", {"done": 50}) in seen
 
 
+def test_states_written_beside_the_main_thread(pair: Pairing) -> None:
+    seen: list[str] = []
+    result = pair.api.aside.apply_async(countdown=0.5)
+    assert get(result, on_message=lambda meta: seen.append(meta["status"])) == "0"
+    assert seen == ["FROM_THREAD", "FROM_PROCESS", "SUCCESS"]
+
+
 def test_tasks_sent_by_tasks_are_their_children(pair: Pairing) -> None:
     result = pair.api.parent.delay()
     child = pair.api.app.AsyncResult(get(result))
