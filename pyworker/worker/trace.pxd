@@ -64,13 +64,14 @@ cdef class Tracer:
     cdef object _context_type, _decode_body, _decode_json, _errors, _explicit_ignore, _hostname, _json_is_plain
     cdef object _known_keys, _library, _logs_success, _new_context, _postrun_receivers, _prerun_receivers, _process_id, _protects_stack
     cdef object _publish_errors, _reraised_errors, _send_postrun, _send_prerun, _send_success, _sets_time_limits
-    cdef object _success_has_runtime, _success_receivers, _text_of, _writer
+    cdef object _success_has_runtime, _success_receivers, _text_of, _time_limit_error, _writer
     cdef MetaEncoder _encoder
     cdef ContextStack _task_stack
     cdef bint _sends_followers
 
     @cython.locals(binding=TaskBinding, run=Run)
     cpdef run(self, tuple job, link)
+    cdef object _fail_decoding(self, Run run, tuple job, error, link)
     cdef bint _is_special(self, TaskBinding binding, dict request) except -1
     @cython.locals(request=dict, properties=dict, delivery=dict)
     cpdef decode(self, Run run, tuple job)

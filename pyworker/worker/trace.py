@@ -365,6 +365,7 @@ class Tracer:
         "_success_receivers",
         "_task_stack",
         "_text_of",
+        "_time_limit_error",
         "_writer",
     )
 
@@ -403,6 +404,7 @@ class Tracer:
         self._success_receivers = hooks.success_receivers
         self._task_stack = hooks.task_stack
         self._text_of = hooks.text_of
+        self._time_limit_error = hooks.time_limit_error
         self._writer = hooks.writer
 
     def run(self, job: Any, link: Any) -> None:
@@ -413,17 +415,17 @@ class Tracer:
         try:
             self.decode(run, job)
         except BaseException as error:
-            self._library.on_undecodable(sequence, error, link)
+            self._fail_decoding(run, job, error, link)
             return
         run.wants_text = self._logs_success or job[7] & FLAG_RESULT_TEXT
         if self._writer is not None:
             self._writer.sequence = sequence
             self._writer.task_id = run.task_id
         binding = self._bindings[index]
-        if binding is None or self._is_special(binding, run.request):
-            self._library.trace(index, run, link)
-            return
         try:
+            if binding is None or self._is_special(binding, run.request):
+                self._library.trace(index, run, link)
+                return
             self._trace(binding, run, job, link)
             if run.info is None:
                 link.finish(sequence, OUTCOME_SUCCESS, run.runtime_s, sendable(run.text))
@@ -431,6 +433,23 @@ class Tracer:
                 self._library.finish(run, link)
         except BaseException as error:
             self._library.on_escaped(index, run, error, link)
+
+    def _fail_decoding(self, run: Any, job: Any, error: Any, link: Any) -> Any:
+        """Leave a damaged message to the parent. One that only took too long is sound: its task fails, and the
+        message is decoded again to say whose failure that is."""
+        if not isinstance(error, self._time_limit_error):
+            # kombu makes a decoding error of everything that is raised while it decodes.
+            cause = error.__context__
+            if not isinstance(cause, self._time_limit_error):
+                self._library.on_undecodable(run.sequence, error, link)
+                return
+            error = cause
+        try:
+            self.decode(run, job)
+        except BaseException as damage:
+            self._library.on_undecodable(run.sequence, damage, link)
+        else:
+            self._library.on_escaped(job[1], run, error, link)
 
     def _is_special(self, binding: Any, request: Any) -> Any:
         """Whether only Celery's own tracer knows what to do: publishing what follows, suspected repetitions."""
@@ -459,6 +478,7 @@ class Tracer:
         run.args = args
         run.kwargs = kwargs
         run.request = request
+        run.custom_headers = None
         self._collect_custom(run, request)
         request["properties"] = properties
         request["reply_to"] = properties.get("reply_to")

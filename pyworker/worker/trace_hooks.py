@@ -109,6 +109,8 @@ class TracerHooks:
     task_stack: ContextStack
     #: Text of a result, bounded: (value, size).
     text_of: Callable[[Any, int | None], str]
+    #: Raised where the task is when its soft time limit is over.
+    time_limit_error: type[BaseException]
     #: Told which job runs; None if nobody asks.
     writer: CurrentJob | None
     #: Whether :meth:`ErrorRules.dispatch` also publishes what came with the message, not only what the task attached.

@@ -21,6 +21,7 @@ from celery._state import _task_stack
 from celery.app.base import Celery
 from celery.backends.base import Backend, DisabledBackend
 from celery.backends.redis import RedisBackend
+from celery.exceptions import SoftTimeLimitExceeded
 from celery.loaders.base import BaseLoader
 from celery.utils.saferepr import saferepr
 from celery.utils.threads import LocalStack
@@ -133,6 +134,7 @@ def _make_hooks(
         logs_success=celery_trace.logger.isEnabledFor(logging.INFO),
         task_stack=_stack_access(_task_stack),
         text_of=saferepr,
+        time_limit_error=SoftTimeLimitExceeded,
         writer=writer,
     )
 

@@ -75,18 +75,14 @@ class LibraryLane:
     def trace(self, index: int, run: Run, link: ChildLink) -> None:
         """Run a decoded job by Celery's tracer, whatever that is by now, and report it."""
         task = self._app._tasks[self._names[index]]
-        try:
-            if task.__trace__ is None:
-                task.__trace__ = celery.app.trace.build_tracer(
-                    task.name, task, self._app.loader, self._hostname, app=self._app
-                )
-            traced = task.__trace__(run.task_id, run.args, run.kwargs, run.request)
-            run.result, run.info, runtime_s, text = traced
-            run.runtime_s = runtime_s or 0.0
-            run.text = text or ""
-            self.finish(run, link)
-        except BaseException as error:
-            self.on_escaped(index, run, error, link)
+        if task.__trace__ is None:
+            task.__trace__ = celery.app.trace.build_tracer(
+                task.name, task, self._app.loader, self._hostname, app=self._app
+            )
+        run.result, run.info, runtime_s, text = task.__trace__(run.task_id, run.args, run.kwargs, run.request)
+        run.runtime_s = runtime_s or 0.0
+        run.text = text or ""
+        self.finish(run, link)
 
     def finish(self, run: Run, link: ChildLink) -> None:
         """Report what a tracer returned."""
@@ -115,7 +111,7 @@ class LibraryLane:
         link.finish(run.sequence, outcome, run.runtime_s, sendable(safe_repr(error)))
 
     def _record_failure(self, task: Any, run: Run, error: BaseException) -> None:
-        einfo = ExceptionInfo()
+        einfo = ExceptionInfo((type(error), error, error.__traceback__))
         context = run.context if run.context is not None else Context(run.request)
         ignored = context.ignore_result if "ignore_result" in vars(context) else None
         ignored = task.ignore_result if ignored is None else ignored

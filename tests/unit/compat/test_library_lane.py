@@ -7,14 +7,15 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from celery.exceptions import Reject
+from celery.exceptions import Reject, SoftTimeLimitExceeded
 from kombu.exceptions import ContentDisallowed
+from kombu.serialization import registry
 
 from pyworker._native import NativeError
 from pyworker.compat.celery import library_lane
 from pyworker.compat.celery.library_lane import BodyDecoder
 from pyworker.worker.protocol import Outcome
-from support.lane_stage import TASK_ID, Stage
+from support.lane_stage import MODES, TASK_ID, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +25,19 @@ if TYPE_CHECKING:
 
 class StopsTheChild(BaseException):
     """What a task raises that is no Exception."""
+
+
+class _SlowDecoder:
+    """The soft time limit is over while it works for the first time."""
+
+    __module__ = "kombu.slow"
+    calls = 0
+
+    def __call__(self, body: bytes) -> Any:
+        self.calls += 1
+        if self.calls == 1:
+            raise SoftTimeLimitExceeded
+        return json.loads(body)
 
 
 def define(app: Celery, seen: list[Any]) -> None:
@@ -129,3 +143,18 @@ def test_redelivered_jobs_look_as_kombu_makes_them(stage: Stage) -> None:
     job = (7, stage.names.index("look"), headers, b"{}", b"[[], {}, {}]", "application/json", "utf-8", 1)
     stage.tracer.run(job, stage.link)
     assert ("look", True, {"redelivered": True}) in stage.timeline
+
+
+@pytest.mark.parametrize("mode", MODES[1:])
+@pytest.mark.parametrize(("body", "outcome"), [(b"[[], {}, {}]", Outcome.INTERNAL_ERROR), (b"[", Outcome.UNDECODABLE)])
+def test_time_limit_while_decoding_fails_the_task_unless_its_message_is_damaged(
+    mode: str, monkeypatch: pytest.MonkeyPatch, body: bytes, outcome: Outcome
+) -> None:
+    decode = _SlowDecoder()
+    monkeypatch.setitem(registry._decoders, "application/x-python-serialize", decode)
+    stage = Stage(mode, define, accept_content=["pickle"])
+    with stage.open():
+        assert stage.run("ok", raw_body=("application/x-python-serialize", "binary", body))[0] == outcome
+    assert decode.calls == 2
+    stored = [entry[2]["result"]["exc_type"] for entry in stage.timeline if entry[0] == "store"]
+    assert stored == (["SoftTimeLimitExceeded"] if outcome == Outcome.INTERNAL_ERROR else [])
