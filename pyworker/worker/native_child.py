@@ -148,6 +148,7 @@ def _hooks(app: Celery, hostname: str, tasks: list[Task[Any, Any]], job: _Job | 
         logs_success=logging.getLogger("celery.app.trace").isEnabledFor(logging.INFO),
         task_stack=_access(task_stack),
         text_of=saferepr,
+        time_limit_error=SoftTimeLimitExceeded,
         writer=job,
     )
 
