@@ -118,4 +118,4 @@ class RecordingEngine:
 
     def counters(self) -> dict[str, int]:
         """Return counters of four started jobs."""
-        return {"started": 4}
+        return {"started": 4, "task:unit.work": 3}

@@ -96,10 +96,19 @@ class PanelControl:
             return {"error": f"{name} is not supported by pyworker yet"}
         if name in ("scheduled", "dump_schedule"):
             return self._scheduled()
+        if name == "stats":
+            self._count_starts()
         if name not in _READERS:
             return command(self._state, **arguments)
         with self._books, self._filled_books(_READERS[name]):
             return command(self._state, **arguments)
+
+    def _count_starts(self) -> None:
+        """Put the engine's counts where Celery keeps its own."""
+        assert self.engine is not None
+        counts = {name.removeprefix("task:"): count for name, count in self.engine.counters().items() if ":" in name}
+        state.total_count.clear()
+        state.total_count.update(counts)
 
     def _scheduled(self) -> list[dict[str, Any]]:
         assert self.engine is not None

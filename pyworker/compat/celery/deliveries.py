@@ -218,8 +218,10 @@ class Deliveries:
 
     def _rejected(self, notice: Notice, message: Message) -> None:
         request = self._started(notice, message)
-        reason = notice.text.partition("reject requeue=")[2].partition(": ")[2] or notice.text or None
-        request.on_failure(raised(Reject(reason, requeue=notice.requeue)), return_ok=True)
+        # The child sends the exception's repr; ``None`` is how it prints a missing reason.
+        reason = notice.text.partition("reject requeue=")[2].partition(": ")[2] or notice.text
+        error = Reject(None if reason in ("", "None") else reason, requeue=notice.requeue)
+        request.on_failure(raised(error), return_ok=True)
 
     def _default(self, notice: Notice) -> Verdict:
         task = self._consumer.app.tasks.get(notice.task_name)

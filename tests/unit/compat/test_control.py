@@ -96,6 +96,7 @@ def test_stats_has_celerys_fields(node: Any) -> None:
     assert reply["pool"]["writes"]["raw"] == "3, 1"
     assert "password" not in reply["broker"]
     assert reply["prefetch_count"] == 8
+    assert reply["total"] == {NAME: 3}
 
 
 def test_revoke_reaches_the_engine(node: Any, caplog: Any) -> None:
