@@ -83,8 +83,8 @@ def _serve_and_exit(
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         gc.disable()
         exit_code = _serve(channel, parent_pid, child_main)
-    except BaseException:  # the traceback must not run through the parent's handlers and finalizers
-        sys.excepthook(*sys.exc_info())
+    except BaseException as error:  # the traceback must not run through the parent's handlers and finalizers
+        sys.excepthook(type(error), error, error.__traceback__)
     finally:
         _flush_standard_streams()
         os._exit(exit_code)
@@ -169,8 +169,8 @@ def _run_child(command: fork_protocol.Spawn, child_main: ChildMain) -> int:
         return child_main(command.index, command.memory_fd, command.link_fd)
     except SystemExit as exit_request:
         return exit_request.code if isinstance(exit_request.code, int) else int(exit_request.code is not None)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
         return _EXIT_CHILD_FAILED
 
 
