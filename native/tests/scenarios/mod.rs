@@ -44,9 +44,11 @@ pub trait BrokerFactory {
     fn wipe(&mut self);
 }
 
+type Scenario = fn(&mut dyn BrokerFactory);
+
 /// Runs every scenario.
 pub fn exercise(factory: &mut dyn BrokerFactory) {
-    let scenarios: &[(&str, fn(&mut dyn BrokerFactory))] = &[
+    let scenarios: &[(&str, Scenario)] = &[
         ("messages come in the order published", messages_come_in_order),
         ("urgent messages come first", urgent_messages_come_first),
         ("queues take turns", queues_take_turns),

@@ -3,7 +3,7 @@
 //! ```text
 //!             fetch left nothing, EXISTS 0        push, or a lease tick
 //!  Unknown --------------------------> Armed ---------------------------> Waking --(jitter)--> Unknown
-//!   |  ^  ^                                                                  
+//!   |  ^  ^
 //!   |  |  '--- something was left, or came meanwhile
 //!   |  '------ next poll (1 to 20 ms) ---- Polling   (where tracking is refused)
 //!   '--(pair [fetch, EXISTS] is on its way)--> Probing --> any of the above
