@@ -32,7 +32,7 @@ _CODECS = {"zlib": 200, "gzip": 200, "bzip2": 100, "lzma": 20, "xz": 20, "brotli
 def bench_operation(benchmark: BenchmarkFixture, native: Callable[[str, int], None], name: str) -> None:
     count = _OPERATIONS[name]
     benchmark.extra_info["count"] = count
-    benchmark.pedantic(native, args=(name, count), rounds=10, warmup_rounds=1)
+    benchmark.pedantic(native, args=(name, count), rounds=10, warmup_rounds=1)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize("codec", _CODECS)
@@ -40,4 +40,4 @@ def bench_compression(benchmark: BenchmarkFixture, native: Callable[[str, int], 
     """Compress and decompress 9 KB of messages."""
     count = _CODECS[codec]
     benchmark.extra_info["count"] = count
-    benchmark.pedantic(native, args=(f"compress:{codec}", count), rounds=10, warmup_rounds=1)
+    benchmark.pedantic(native, args=(f"compress:{codec}", count), rounds=10, warmup_rounds=1)  # type: ignore[no-untyped-call]
