@@ -22,7 +22,7 @@ from pyworker.cli.option_types import (
 from pyworker.compat import announce_preload_options, is_security_error
 from pyworker.exceptions import ImproperlyConfigured
 from pyworker.worker.node_name import expand_node
-from pyworker.worker.options import POOL_ALIASES, pool_refusal, refusal, solo_refusal
+from pyworker.worker.options import canonical_pool, pool_refusal, refusal, solo_refusal
 from pyworker.worker.privileges import PrivilegesError, drop_privileges, parse_umask
 from pyworker.worker.protocol import WorkerOptions
 from pyworker.worker.runner import Runner
@@ -199,7 +199,7 @@ def _refuse(ctx: click.Context, given: Mapping[str, Any]) -> None:
     if refused is not None:
         option, reason = refused
         raise click.BadParameter(reason, ctx=ctx, param_hint=option)
-    reason_against_pool = pool_refusal(POOL_ALIASES.get(given["pool"], given["pool"]))
+    reason_against_pool = pool_refusal(canonical_pool(given["pool"]))
     if reason_against_pool is not None:
         raise click.BadParameter(reason_against_pool, ctx=ctx, param_hint="-P/--pool")
     if given["pool_start_method"] == "spawn":
@@ -228,7 +228,7 @@ def _worker_options(ctx: click.Context, context: CliContext, given: Mapping[str,
         logfile=given["logfile"],
         pidfile=_expanded(ctx, given, "pidfile"),
         statedb=_expanded(ctx, given, "statedb"),
-        pool=POOL_ALIASES.get(given["pool"], given["pool"]),
+        pool=canonical_pool(given["pool"]),
         concurrency=given["concurrency"],
         queues=given["queues"] or (),
         exclude_queues=given["exclude_queues"] or (),

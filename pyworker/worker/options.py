@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 #: The pools that exist here; ``processes`` is Celery's other name for prefork.
 POOLS = ("prefork", "solo")
-POOL_ALIASES = {"processes": "prefork"}
+_POOL_ALIASES = {"processes": "prefork"}
 #: Pools that a stock worker has.
 UNSUPPORTED_POOLS = ("eventlet", "gevent", "threads", "custom")
 
@@ -38,6 +38,11 @@ def refusal(given: Mapping[str, Any]) -> tuple[str, str] | None:
         if given.get(name):
             return option, reason
     return None
+
+
+def canonical_pool(name: str) -> str:
+    """The name under which a pool is known here."""
+    return _POOL_ALIASES.get(name, name)
 
 
 def pool_refusal(pool: str) -> str | None:
