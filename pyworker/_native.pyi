@@ -117,9 +117,6 @@ class Engine:
     def stop_consuming(self) -> None:
         """First step of every shutdown: fetch nothing more, hand unstarted messages back."""
 
-    def cancel_running(self, *, signal: int) -> None:
-        """Signal every running child's task (cold shutdown)."""
-
     def stop(self, *, deadline_s: float | None) -> int:
         """Finish: wait for running tasks up to the deadline (None for ever), flush acks and results, end the
         children, close. Idempotent. Returns the number of tasks still running at the deadline."""

@@ -55,8 +55,6 @@ pub enum Command {
     Replace(JobHandle, Box<Content>),
     /// Fetch nothing more and hand back what has not started.
     StopConsuming,
-    /// Signal every running task.
-    CancelRunning(i32),
     /// End, with a limit in seconds for running tasks; answers how many still ran.
     Stop(Option<f64>, Sender<usize>),
     /// Signal the children that run these tasks; answers which ran.

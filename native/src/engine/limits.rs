@@ -139,16 +139,4 @@ impl Node {
         }
         signalled
     }
-
-    /// Signals every child that runs a task (cold shutdown); their jobs end as lost.
-    pub(super) fn cancel_running(&mut self, number: i32) {
-        for place in &self.places {
-            let Some(child) = &place.child else { continue };
-            for handed in child.link.handed() {
-                if child.link.doom(handed.sequence) {
-                    signal(child.pid, number);
-                }
-            }
-        }
-    }
 }

@@ -15,7 +15,6 @@ impl Node {
                 Command::Resolve(handle, verdict) => self.resolve(handle, verdict),
                 Command::Replace(handle, content) => self.replace(handle, &content),
                 Command::StopConsuming => self.stop_consuming(),
-                Command::CancelRunning(number) => self.cancel_running(number),
                 Command::Stop(deadline_s, reply) => self.stop(deadline_s, reply),
                 Command::Revoke(ids) => self.revoke(ids),
                 // The asker may have gone away meanwhile; then nobody misses the answer.

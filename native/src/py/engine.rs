@@ -241,11 +241,6 @@ impl Engine {
         self.shared.send(Command::StopConsuming);
     }
 
-    #[pyo3(signature = (*, signal))]
-    fn cancel_running(&self, signal: i32) {
-        self.shared.send(Command::CancelRunning(signal));
-    }
-
     #[pyo3(signature = (*, deadline_s))]
     fn stop(&self, py: Python<'_>, deadline_s: Option<f64>) -> PyResult<usize> {
         let (sender, receiver) = channel();
