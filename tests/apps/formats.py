@@ -63,8 +63,8 @@ def request_of(self: Task) -> dict[str, Any]:
     request = self.request
     names = (
         "id group chord correlation_id args kwargs origin retries is_eager eta expires hostname delivery_info "
-        "reply_to called_directly timelimit callbacks errbacks utc root_id parent_id chain task shadow group_index ignore_result "
-        "replaced_task_nesting stamped_headers stamps argsrepr kwargsrepr lang"
+        "reply_to called_directly timelimit callbacks errbacks utc root_id parent_id chain task shadow "
+        "group_index ignore_result replaced_task_nesting stamped_headers stamps argsrepr kwargsrepr lang"
     )
     found = {name: getattr(request, name, "absent") for name in names.split()}
     found["custom"] = request.get("custom", "absent")

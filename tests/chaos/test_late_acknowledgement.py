@@ -43,6 +43,10 @@ def wait_until_all_ran(stage: Stage, publisher: Publisher, name: str, *, deadlin
     """Wait until every acknowledged publish ran and the queue is empty; returns the executions."""
 
     def complete() -> bool:
+        if not stage.worker.is_running:
+            # It may give up when it can fork no more, for its supervisor to start it anew; it may not hang.
+            print(f"worker ended with {stage.worker.wait()}")
+            stage.new_worker().start()
         missing = publisher.acknowledged - set(executions(stage, name))
         assert not missing, f"{len(missing)} missing, for example {sorted(missing)[:5]}"
         return True
