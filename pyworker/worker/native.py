@@ -27,7 +27,7 @@ from pyworker.signals import (
 from pyworker.transport.redis_url import without_password
 from pyworker.worker.config import EngineConfig, Lane
 from pyworker.worker.native_child import start_native_child, stop_native_child
-from pyworker.worker.native_config import concurrency, engine_config, queue_names, require_pool
+from pyworker.worker.native_config import concurrency, engine_config, per_second, queue_names, require_pool
 from pyworker.worker.native_deliveries import NativeDeliveries
 from pyworker.worker.node_name import default_node_name, expand_host, expand_node
 from pyworker.worker.protocol import TaskRunner, TaskSpec, Verdict, WorkerOptions
@@ -104,6 +104,7 @@ class NativeWorkerApp:
 
     def _spec(self, task: Task[Any, Any]) -> TaskSpec:
         options = self._options
+        is_unlimited = self.app.conf.worker_disable_rate_limits
         return TaskSpec(
             name=task.name,
             lane=Lane.FAST,
@@ -111,6 +112,7 @@ class NativeWorkerApp:
             acks_on_failure=bool(task.acks_on_failure_or_timeout),
             soft_time_limit_s=_seconds(task.soft_time_limit or options.soft_time_limit_s),
             time_limit_s=_seconds(task.time_limit or options.time_limit_s),
+            rate_limit_per_s=None if is_unlimited else per_second(task.rate_limit, task.name),
         )
 
     def engine_config(self) -> EngineConfig:
@@ -146,9 +148,6 @@ class NativeWorkerApp:
         conf = self.app.conf
         if conf.worker_redirect_stdouts:
             redirect_stdouts(conf.worker_redirect_stdouts_level)
-        limited = sorted(name for name, task in self.app.tasks.items() if task.rate_limit)
-        if limited and not conf.worker_disable_rate_limits:
-            logger.warning("rate limits are not kept by pyworker yet; tasks with one: %s", ", ".join(limited))
         worker_before_create_process.send(sender=self)
 
     def attach(self, engine: Engine) -> None:

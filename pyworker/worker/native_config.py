@@ -32,6 +32,7 @@ _HEALTH_CHECK_S = 25.0
 _VISIBILITY_TIMEOUT_S = 3600.0
 _PRIORITY_STEPS = (0, 3, 6, 9)
 _SEPARATOR = "\x06\x16"
+_UNITS_S = {"s": 1, "m": 60, "h": 3600}
 _POOLS = ("prefork", "processes", "solo")
 #: Celery's policy for results: 20 times, a second apart.
 _RESULT_RETRY = RetryPolicy(max_retries=20, interval_start_s=0.0, interval_step_s=1.0, interval_max_s=1.0)
@@ -58,6 +59,7 @@ def engine_config(
                 acks_on_failure=spec.acks_on_failure,
                 soft_time_limit_s=spec.soft_time_limit_s,
                 time_limit_s=spec.time_limit_s,
+                rate_limit_per_s=spec.rate_limit_per_s,
             )
             for spec in specs
         ),
@@ -95,6 +97,23 @@ def queue_names(app: Celery, options: WorkerOptions) -> tuple[str, ...]:
         if router.queue(name).exchange_type == "fanout":
             raise ImproperlyConfigured(f"task_queues: {name} is bound to a fanout exchange, not supported yet")
     return tuple(dict.fromkeys(name for name in names if name not in options.exclude_queues))
+
+
+def per_second(limit: Any, task_name: str) -> float | None:
+    """Return a rate limit (``10``, ``"10/s"``, ``"100/m"``, ``"5/h"``) per second, None for none.
+
+    Raises:
+        ImproperlyConfigured: it is none of these.
+    """
+    if not limit:
+        return None
+    if isinstance(limit, (int, float)):
+        return float(limit)
+    count, _, unit = str(limit).partition("/")
+    try:
+        return float(count) / _UNITS_S[unit or "s"] or None
+    except (KeyError, ValueError):
+        raise ImproperlyConfigured(f"rate_limit of {task_name}: {limit!r} is no rate such as '10/m'") from None
 
 
 def require_pool(app: Celery, options: WorkerOptions) -> None:

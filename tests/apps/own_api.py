@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -106,6 +107,10 @@ def make(library: Any, broker: str, backend: str) -> SimpleNamespace:
             os._exit(0)
         return str(os.waitpid(process, 0)[1])
 
+    @app.task(name="own.limited", rate_limit="10/s", **define)
+    def limited() -> float:
+        return time.time()
+
     @app.task(name="own.exit", **define)
     def leave() -> None:
         os._exit(3)
@@ -126,6 +131,7 @@ def make(library: Any, broker: str, backend: str) -> SimpleNamespace:
         slow,
         leave,
         aside,
+        limited,
     ):
         setattr(names, task.name.partition(".")[2], task)
     return names

@@ -219,6 +219,11 @@ def test_soft_time_limits_are_raised(pair: Pairing) -> None:
     assert type(get(pair.api.slow.delay(), propagate=False)).__name__ == "SoftTimeLimitExceeded"
 
 
+def test_rate_limits_are_kept(pair: Pairing) -> None:
+    starts = sorted(get(result) for result in [pair.api.limited.delay() for _ in range(6)])
+    assert starts[-1] - starts[0] >= 0.4
+
+
 def test_a_lost_child_fails_its_task(pair: Pairing) -> None:
     error = get(pair.api.exit.delay(), propagate=False)
     assert type(error).__name__ == "WorkerLostError"
