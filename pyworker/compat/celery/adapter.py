@@ -162,11 +162,11 @@ class CeleryWorkerApp:
 
     def _declare_queues(self) -> None:
         """Bind the queues as kombu does, so that producers which only know exchanges reach them."""
-        try:
-            with self.app.connection_for_write() as connection:
+        with self.app.connection_for_write() as connection:
+            try:
                 self.app.amqp.TaskConsumer(connection.channel()).close()
-        except connection.connection_errors + connection.channel_errors as error:
-            logger.warning("cannot declare the queues now: %r", error)
+            except connection.connection_errors + connection.channel_errors as error:
+                logger.warning("cannot declare the queues now: %r", error)
 
     def on_received(self, notice: Notice) -> None:
         """Log the receipt of a task."""
