@@ -36,8 +36,13 @@ def test_timer_of_the_worker_runs(stage: Stage) -> None:
 def test_own_messages_are_consumed(stage: Stage) -> None:
     with stage.app.producer_or_acquire() as producer:
         for number in range(5):
-            producer.publish({"number": number}, exchange="own-messages", routing_key="own-messages", serializer="json",
-                             declare=[stage.tasks.OWN_QUEUE])
+            producer.publish(
+                {"number": number},
+                exchange="own-messages",
+                routing_key="own-messages",
+                serializer="json",
+                declare=[stage.tasks.OWN_QUEUE],
+            )
     assert eventually(lambda: len(stage.journal("own-messages")) == 5)
     assert [entry["body"]["number"] for entry in stage.journal("own-messages")] == list(range(5))
     assert stage.tasks.add.delay(1, 1).get(timeout=20) == 2
