@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar, overload
-
-if sys.version_info >= (3, 11) or not TYPE_CHECKING:
-    from typing import ParamSpec
-else:
-    from typing_extensions import ParamSpec
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, ParamSpec, TypeVar, overload
 
 from pyworker.canvas.maps import chunks, xmap, xstarmap
 from pyworker.canvas.signature import Signature, as_list, signature
