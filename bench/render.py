@@ -33,6 +33,8 @@ def write_page(results: Path) -> None:
         parts.append(_machine(data[known[0].name]["machine"]))
         _write_plot({scenario.name: data[scenario.name] for scenario in known if scenario.name in _PLOTTED})
         parts.append("![Drain rates](benchmarks-drain.svg)\n")
+    else:
+        parts.append("Nothing is measured yet: run `make bench` on a machine that has nothing else to do.\n")
     for scenario in known:
         parts.append(_section(scenario.title, scenario.text, scenario.figures, data[scenario.name]))
     if "children" in data:
