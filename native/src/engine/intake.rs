@@ -58,6 +58,9 @@ impl Node {
             end_text: Box::default(),
             awaits_verdict: false,
             shown: false,
+            reason: Reason::None,
+            cleared: false,
+            ends_on_verdict: false,
         });
         self.admit(handle, recalled);
     }
@@ -107,11 +110,14 @@ impl Node {
     /// Shows a job to Python if it expired or was revoked.
     pub(super) fn is_stale(&mut self, handle: JobHandle) -> bool {
         let Some(job) = self.jobs.get(handle) else { return true };
+        if job.cleared {
+            return false;
+        }
         if job.expires_s.is_some_and(|expires_s| expires_s < self.clock.wall_s()) {
             self.show(handle, Reason::Expired);
             return true;
         }
-        if !self.revoked.is_empty() && self.revoked.contains(job.id()) {
+        if self.revoked.contains(job.id()) {
             self.show(handle, Reason::Revoked);
             return true;
         }
@@ -155,6 +161,7 @@ impl Node {
             return;
         }
         job.awaits_verdict = true;
+        job.reason = reason;
         let notice = Self::delivery_notice(job, handle, reason);
         let queue = self.queue_name(notice.index as u16).to_owned();
         self.notices.push(Notice { queue, index: 0, ..notice });
@@ -192,6 +199,10 @@ impl Node {
             return;
         }
         job.awaits_verdict = false;
+        if std::mem::take(&mut job.ends_on_verdict) {
+            self.end_child_of(handle);
+        }
+        let Some(job) = self.jobs.get_mut(handle) else { return };
         let in_pool = job.place.is_some() && job.end.is_none();
         match verdict {
             Verdict::Ack => self.settle(handle, Some(Settlement::Ack)),
@@ -201,6 +212,7 @@ impl Node {
             Verdict::Dispatch if job.place.is_none() => {
                 job.state = DeliveryState::Received;
                 job.shown = true;
+                job.cleared = matches!(job.reason, Reason::Expired | Reason::Revoked);
                 return self.admit(handle, true);
             }
             // It ran already; there is nothing to dispatch.

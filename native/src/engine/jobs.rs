@@ -3,7 +3,7 @@
 use crate::broker::{DeliveryTag, Undecodable};
 use crate::clock::MonotonicNs;
 use crate::delivery::DeliveryState;
-use crate::engine::notice::Content;
+use crate::engine::notice::{Content, Reason};
 use crate::message::Envelope;
 use crate::pool::frames::Outcome;
 
@@ -78,6 +78,12 @@ pub(super) struct Job {
     pub(super) awaits_verdict: bool,
     /// The parent lane has seen it.
     pub(super) shown: bool,
+    /// Why Python was shown it last.
+    pub(super) reason: Reason,
+    /// Python wants it run although the engine holds it for expired or revoked.
+    pub(super) cleared: bool,
+    /// Its child is to be ended as soon as Python has dealt with its forced end.
+    pub(super) ends_on_verdict: bool,
 }
 
 impl Job {

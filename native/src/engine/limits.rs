@@ -10,14 +10,18 @@ use crate::pool::supervisor::signal;
 
 /// Between TERM and KILL of a child whose hard limit passed.
 const KILL_DELAY_S: f64 = 0.1;
+/// How long Python's handling of a hard limit may put off the end of the child.
+const VERDICT_WAIT_S: f64 = 5.0;
 
 /// What happens at a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LimitKind {
     /// SIGUSR1 raises in the task.
     Soft,
-    /// The child is ended.
+    /// Python is told, then the child is ended.
     Hard,
+    /// Python was slow: the child is ended now.
+    Term,
     /// The child did not end by itself.
     Kill,
 }
@@ -91,16 +95,29 @@ impl Node {
             LimitKind::Hard => {
                 if child.link.doom(place.sequence) {
                     self.counters.hard_timeouts += 1;
+                    // As in Celery, the failure and its hooks come first and the end of the child after.
                     self.announce(limit.job, Reason::HardTimeout, pid, 0, limit.seconds);
-                    signal(pid, libc::SIGTERM);
+                    if let Some(job) = self.jobs.get_mut(limit.job) {
+                        job.ends_on_verdict = true;
+                    }
                     let now_ns = self.clock.monotonic_ns();
-                    self.limits.push(Limit::new(now_ns, KILL_DELAY_S, limit.job, LimitKind::Kill));
+                    self.limits.push(Limit::new(now_ns, VERDICT_WAIT_S, limit.job, LimitKind::Term));
                 }
             }
+            LimitKind::Term => self.end_child_of(limit.job),
             LimitKind::Kill => {
                 signal(pid, libc::SIGKILL);
             }
         }
+    }
+
+    /// Ends the child that runs a job: TERM, and KILL if that does not do it.
+    pub(super) fn end_child_of(&mut self, handle: JobHandle) {
+        let Some(place) = self.jobs.get(handle).and_then(|job| job.place) else { return };
+        let Some(child) = &self.places[place.child as usize].child else { return };
+        signal(child.pid, libc::SIGTERM);
+        let now_ns = self.clock.monotonic_ns();
+        self.limits.push(Limit::new(now_ns, KILL_DELAY_S, handle, LimitKind::Kill));
     }
 
     /// Tells Python of a forced end, or of a soft limit, while the job still runs.

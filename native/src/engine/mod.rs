@@ -14,6 +14,7 @@ mod outcomes;
 mod pool_watch;
 mod rates;
 mod requests;
+mod revoked;
 mod shared;
 mod wiring;
 mod writes;

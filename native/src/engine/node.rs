@@ -20,6 +20,7 @@ use crate::engine::lifecycle::Lifecycle;
 use crate::engine::limits::Limit;
 use crate::engine::notice::{Notice, NoticeKind};
 use crate::engine::rates::RateLimits;
+use crate::engine::revoked::RevokedIds;
 use crate::engine::shared::Shared;
 use crate::engine::writes::WriteTable;
 use crate::error::Result;
@@ -71,7 +72,7 @@ pub struct Node {
     pub(super) started_by_task: Vec<u64>,
     /// Moving average of each task's run time.
     pub(super) expected_ns: Vec<u64>,
-    pub(super) revoked: HashSet<String>,
+    pub(super) revoked: RevokedIds,
     pub(super) settlements: Vec<(DeliveryTag, Settlement)>,
     pub(super) notices: Vec<Notice>,
     pub(super) writes: WriteTable,

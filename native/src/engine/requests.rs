@@ -28,7 +28,7 @@ impl Node {
 
     /// Held tasks with these ids are shown to Python now, others when they come or become due.
     fn revoke(&mut self, ids: Vec<String>) {
-        self.revoked.extend(ids);
+        self.revoked.add(ids, self.clock.monotonic_ns());
         for index in 0..self.places.len() {
             let held = self.places[index].child.as_ref().is_some_and(|child| {
                 child.link.handed().any(|handed| {
