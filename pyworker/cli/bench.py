@@ -15,6 +15,7 @@ from pyworker.bench.peers.registry import NAMES
 from pyworker.bench.progress import ConsoleReporter
 from pyworker.bench.report import render
 from pyworker.bench.run import Outcome, run
+from pyworker.bench.stopping import clean_end_on_sigterm
 
 _DEFAULTS = BenchOptions()
 #: A log has no width of its own to follow.
@@ -130,7 +131,7 @@ def bench(json_path: str | None, **options: Any) -> None:
     if not console.is_terminal:
         console = Console(stderr=json_path == "-", width=_LOG_WIDTH)
     try:
-        with ConsoleReporter(console) as reporter:
+        with clean_end_on_sigterm(), ConsoleReporter(console) as reporter:
             outcome = run(BenchOptions(**options), reporter)
     except BenchError as error:
         raise click.ClickException(str(error)) from error

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from pyworker.bench.errors import BenchError
 from pyworker.bench.progress import ConsoleReporter
+from pyworker.bench.stopping import clean_end_on_sigterm
 from pyworker.demo.run import Happening, make_log_directory, measure_rate, run_steps
 
 _DEFAULT_APP = "examples.demo_app.tasks"
@@ -55,8 +56,8 @@ def demo(app: str, tasks: int, worker: str) -> None:
         console.print(
             f"Redis and {worker} are starting; the worker's log is {log_directory}/worker.log", highlight=False
         )
-        exit_code, stop_s = run_steps(worker, app, log_directory, on_step)
-        with ConsoleReporter(console) as reporter:
+        with clean_end_on_sigterm(), ConsoleReporter(console) as reporter:
+            exit_code, stop_s = run_steps(worker, app, log_directory, on_step)
             figures = measure_rate(worker, tasks, reporter)
     except BenchError as error:
         raise click.ClickException(str(error)) from error
