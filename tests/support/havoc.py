@@ -52,6 +52,10 @@ class Havoc:
             "cut connections": self._cut_connections,
             "restart server": self._restart_server,
         }
+        if not self._stage.worker.is_running:
+            # It may end with an error when it can fork no more: its supervisor starts it anew.
+            self._stage.new_worker().start()
+            self.tally["started anew"] = self.tally.get("started anew", 0) + 1
         if actions[action]():
             self.tally[action] = self.tally.get(action, 0) + 1
 
