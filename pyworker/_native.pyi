@@ -76,7 +76,7 @@ class Notice:
     index: int
     #: ``lost``, ``child_exited``: exit code, negative a signal number. ``terminated``: the signal number.
     status: int
-    #: ``soft_timeout``, ``hard_timeout``: the limit in seconds. ``disconnected``: seconds until the next try (-1 never).
+    #: ``soft_timeout``, ``hard_timeout``: the limit in seconds. ``disconnected``: until the next try (-1 never).
     seconds: float
     #: Text for people: error, exception repr, log line.
     text: str
@@ -110,8 +110,17 @@ class Engine:
     def resolve(self, handle: int, verdict: Literal["ack", "reject", "requeue", "dispatch", "abandon"]) -> None:
         """Answer a ``delivery`` notice."""
 
-    def replace(self, handle: int, headers: bytes, properties: bytes, body: bytes, content_type: str,
-                content_encoding: str, task_id: str, task_name: str) -> None:
+    def replace(
+        self,
+        handle: int,
+        headers: bytes,
+        properties: bytes,
+        body: bytes,
+        content_type: str,
+        content_encoding: str,
+        task_id: str,
+        task_name: str,
+    ) -> None:
         """Give a shown delivery new content (protocol 1 rewritten as 2) before it is resolved with ``dispatch``."""
 
     def stop_consuming(self) -> None:
@@ -180,9 +189,15 @@ class RedisPublisher:
     Connects lazily; a connection opened before a fork is not used after it. Blocks without the GIL.
     """
 
-    def __new__(cls, address: RedisAddress, *, global_keyprefix: str = "", separator: str = "\x06\x16",
-                priority_steps: Sequence[int] = (0, 3, 6, 9), max_connections: int = 10) -> RedisPublisher: ...
-
+    def __new__(
+        cls,
+        address: RedisAddress,
+        *,
+        global_keyprefix: str = "",
+        separator: str = "\x06\x16",
+        priority_steps: Sequence[int] = (0, 3, 6, 9),
+        max_connections: int = 10,
+    ) -> RedisPublisher: ...
     def publish(self, queue: str, priority: int, message: bytes) -> None:
         """Push one envelope.
 

@@ -87,9 +87,7 @@ def _global(*names: str, **settings: Any) -> Callable[[Function], Function]:
 @_global("--workdir", type=Path, callback=_change_directory, is_eager=True, help="Change to this directory first.")
 @_global("-C", "--no-color", envvar="NO_COLOR", is_flag=True, help="No colours.")
 @_global("-q", "--quiet", is_flag=True, help="No banner.")
-@_global(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
-)
+@_global("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version.")
 @_global("--skip-checks", envvar="SKIP_CHECKS", is_flag=True, help="Skip Django's checks at start.")
 @click.pass_context
 def cli(ctx: click.Context, /, **options: Any) -> None:

@@ -80,9 +80,7 @@ class ControlMailbox:
     def __init__(self, app: WorkerApp, worker: ControlledWorker) -> None:
         self._app = app
         self._worker = worker
-        self._mailbox = (
-            app.control_mailbox() if isinstance(app, MailboxProvider) else Mailbox("celery", type="fanout")
-        )
+        self._mailbox = app.control_mailbox() if isinstance(app, MailboxProvider) else Mailbox("celery", type="fanout")
         self._stopping = threading.Event()
         self._listening = threading.Event()
         self._wake_reader, self._wake_writer = os.pipe()

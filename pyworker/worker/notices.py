@@ -107,7 +107,12 @@ class NoticeDispatcher:
             verdict = Verdict.REJECT if notice.redelivered else Verdict.REQUEUE
             logger.critical(
                 "Task %s[%s] (%s) raised in the main process and is %sed: %r",
-                notice.task_name, notice.task_id, notice.reason, verdict.value, error, exc_info=True,
+                notice.task_name,
+                notice.task_id,
+                notice.reason,
+                verdict.value,
+                error,
+                exc_info=True,
             )
         if notice.handle:
             self._engine.resolve(notice.handle, verdict.value)

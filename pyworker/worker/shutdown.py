@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 EXIT_OK = 0
 EXIT_FAILURE = 1
 
-SECOND_INTERRUPT_IS_COLD = (
-    "worker: Hitting Ctrl+C again will initiate cold shutdown, terminating all running tasks!"
-)
+SECOND_INTERRUPT_IS_COLD = "worker: Hitting Ctrl+C again will initiate cold shutdown, terminating all running tasks!"
 INTERRUPT_TERMINATES = "worker: Hitting Ctrl+C again will terminate all running tasks!"
 WAITING_FOR_COLD = "Waiting gracefully for cold shutdown to complete..."
 

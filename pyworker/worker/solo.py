@@ -97,9 +97,7 @@ class _StandIn:
 
     def __init__(self) -> None:
         reader, self._writer = os.pipe()
-        self.pid = os.posix_spawn(
-            _STAND_IN[0], _STAND_IN, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, reader, 0)]
-        )
+        self.pid = os.posix_spawn(_STAND_IN[0], _STAND_IN, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, reader, 0)])
         os.close(reader)
 
     def end(self, status: int) -> None:

@@ -62,7 +62,7 @@ def main(url: str) -> None:
         "ignore-result": {"ignore_result": True},
         "keep-result": {"ignore_result": False},
         "shadow": {"shadow": "shown \u2713 name"},
-        "headers": {"headers": {"x-trace": "\u00e9\"\\\n", "nested": {"id": "not this", "task": [1, {"id": 2}]}}},
+        "headers": {"headers": {"x-trace": '\u00e9"\\\n', "nested": {"id": "not this", "task": [1, {"id": 2}]}}},
         "task-id-text": {"task_id": "caf\u00e9-\u2713-\U0001f600"},
         "task-id-uuid": {"task_id": uuid.UUID(int=0x1234)},
         "pickle": {"serializer": "pickle"},
@@ -90,13 +90,18 @@ def main(url: str) -> None:
     app.conf.task_protocol = 2
     with Connection(url) as connection:
         producer = connection.Producer()
-        producer.publish(b"\x00\xff\x10binary", routing_key="celery", content_type="application/octet-stream",
-                         content_encoding="binary", headers={"task": "t", "id": "i"})
+        producer.publish(
+            b"\x00\xff\x10binary",
+            routing_key="celery",
+            content_type="application/octet-stream",
+            content_encoding="binary",
+            headers={"task": "t", "id": "i"},
+        )
         record("binary")
         producer.publish("", routing_key="celery", content_type="text/plain", content_encoding="utf-8")
         record("empty")
     with Connection(url, transport_options={"body_encoding": ""}) as connection:
-        connection.Producer().publish({"a": "\u00fc\n\""}, routing_key="celery", headers={"task": "t", "id": "i"})
+        connection.Producer().publish({"a": '\u00fc\n"'}, routing_key="celery", headers={"task": "t", "id": "i"})
         record("plain-body")
     write("messages.json", cases)
     write("compressed.json", compressed())
@@ -124,11 +129,13 @@ def results(app: Celery) -> list[dict[str, str]]:
             for label, value in values.items():
                 meta = backend._get_result_meta(result=value, state=state, traceback=None, request=None)
                 encoded = ensure_bytes(backend.encode({**meta, "task_id": "id"}))
-                entries.append({
-                    "name": f"{name} {method} {state} {label}",
-                    "state": state,
-                    "value": base64.b64encode(encoded).decode(),
-                })
+                entries.append(
+                    {
+                        "name": f"{name} {method} {state} {label}",
+                        "state": state,
+                        "value": base64.b64encode(encoded).decode(),
+                    }
+                )
     return entries
 
 
@@ -183,12 +190,14 @@ def compressed() -> list[dict[str, str]]:
     for name in ("zlib", "gzip", "bzip2", "bzip", "lzma", "xz", "brotli", "zstd", "zstandard"):
         for data in inputs:
             packed, content_type = compression.compress(data, name)
-            entries.append({
-                "name": name,
-                "content_type": content_type,
-                "data": base64.b64encode(data).decode(),
-                "packed": base64.b64encode(packed).decode(),
-            })
+            entries.append(
+                {
+                    "name": name,
+                    "content_type": content_type,
+                    "data": base64.b64encode(data).decode(),
+                    "packed": base64.b64encode(packed).decode(),
+                }
+            )
     return entries
 
 

@@ -187,6 +187,4 @@ def _database(virtual_host: Any) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ImproperlyConfigured(
-            f"broker_url: Database is int between 0 and limit - 1, not {virtual_host}"
-        ) from None
+        raise ImproperlyConfigured(f"broker_url: Database is int between 0 and limit - 1, not {virtual_host}") from None

@@ -72,9 +72,7 @@ class PanelControl:
         self._terminated = terminated
         self._books = books
         self.engine: Engine | None = None
-        self._state = AttributeDict(
-            app=worker.app, hostname=worker.hostname, consumer=worker.consumer, tset=set
-        )
+        self._state = AttributeDict(app=worker.app, hostname=worker.hostname, consumer=worker.consumer, tset=set)
 
     def run(self, name: str, arguments: Mapping[str, Any], controlled: ControlledWorker) -> Any:
         """Run a command; ``NotImplemented`` if neither Celery nor the application has it."""

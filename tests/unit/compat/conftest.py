@@ -72,9 +72,7 @@ class Node:
         )
         self.requests = Requests(self.worker.consumer, prepare_accept_content(app.conf.accept_content))
         books = threading.RLock()
-        self.deliveries = Deliveries(
-            self.worker.consumer, self.requests, books, lambda: bool(state.should_terminate)
-        )
+        self.deliveries = Deliveries(self.worker.consumer, self.requests, books, lambda: bool(state.should_terminate))
         self.panel = PanelControl(self.worker, self.requests, books, self.deliveries.terminated_by_command)
         self.deliveries.engine = self.panel.engine = self.engine  # type: ignore[assignment]
         self.worker.attach(self.engine)

@@ -124,7 +124,11 @@ def test_protocol_1_is_rewritten_and_dispatched(work: Any, make_node: Any) -> No
     body = {"task": NAME, "id": "p1", "args": [1, 2], "kwargs": {"a": 3}, "retries": 1, "eta": eta}
     content_type, encoding, data = dumps(body, serializer="json")
     notice = Shown(
-        reason="protocol1", headers=b"{}", properties=b"{}", body=data.encode(), content_type=content_type,
+        reason="protocol1",
+        headers=b"{}",
+        properties=b"{}",
+        body=data.encode(),
+        content_type=content_type,
         content_encoding=encoding,
     )
     assert node.deliveries.resolve(notice) is Verdict.DISPATCH
@@ -299,8 +303,14 @@ def test_errbacks_of_a_lost_task_are_called(app: Any, work: Any, make_node: Any)
     def errback(request: Any, exc: Any, traceback: Any) -> None:
         called.append(request.id)
 
-    signature = {"task": "unit.errback", "args": [], "kwargs": {}, "options": {}, "subtask_type": None,
-                 "immutable": False}
+    signature = {
+        "task": "unit.errback",
+        "args": [],
+        "kwargs": {},
+        "options": {},
+        "subtask_type": None,
+        "immutable": False,
+    }
     node = make_node()
     node.deliveries.resolve(job("lost", NAME, "t1", status=-9, embed={"errbacks": [signature], "chord": None}))
     assert called == ["t1"]

@@ -44,8 +44,16 @@ def test_consumer_step_may_require_every_step_of_celery(app: Any, make_node: Any
     class Step(bootsteps.StartStopStep):  # type: ignore[misc]
         requires = tuple(
             f"celery.worker.consumer.{name}"
-            for name in ("connection:Connection", "mingle:Mingle", "events:Events", "gossip:Gossip", "heart:Heart",
-                         "control:Control", "tasks:Tasks", "agent:Agent")
+            for name in (
+                "connection:Connection",
+                "mingle:Mingle",
+                "events:Events",
+                "gossip:Gossip",
+                "heart:Heart",
+                "control:Control",
+                "tasks:Tasks",
+                "agent:Agent",
+            )
         )
 
         def start(self, consumer: Any) -> None:

@@ -46,9 +46,7 @@ def test_lost_connection_is_a_warning_and_counting_starts_again(caplog: pytest.L
         (True, "broker_connection_retry", "re-establish"),
     ],
 )
-def test_disabled_retry_is_named(
-    caplog: pytest.LogCaptureFixture, connected: bool, setting: str, verb: str
-) -> None:
+def test_disabled_retry_is_named(caplog: pytest.LogCaptureFixture, connected: bool, setting: str, verb: str) -> None:
     log = ConnectionLog(URI, RetryPolicy(retry=False, retry_on_startup=False))
     if connected:
         log.on_connected()

@@ -72,9 +72,7 @@ def test_acquire_takes_over_a_useless_file(
     pidfile.release()
 
 
-def test_release_finds_the_file_after_a_change_of_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_release_finds_the_file_after_a_change_of_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     pidfile = Pidfile("worker.pid")
     pidfile.acquire()
