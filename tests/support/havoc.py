@@ -62,12 +62,12 @@ class Havoc:
     def pool_children(self) -> list[int]:
         """Return the processes that announced themselves as running tasks (see ``apps/impatient.py``)."""
         known = {int(pid) for pid in self._stage.notes.smembers("pool-children")}
-        return [pid for pid in children_of(self._stage.worker.pid) if pid in known]
+        return [pid for pid in children_of(self._stage.worker.pid) if pid in known and is_alive(pid)]
 
     def fork_servers(self) -> list[int]:
         """Return the helpers of the main process that run no tasks."""
         pool = set(self.pool_children())
-        return [pid for pid in children_of(self._stage.worker.pid) if pid not in pool]
+        return [pid for pid in children_of(self._stage.worker.pid) if pid not in pool and is_alive(pid)]
 
     def _kill_child(self) -> bool:
         children = self.pool_children()
