@@ -110,9 +110,13 @@ impl Error {
         &self.message
     }
 
-    /// Puts what was being done in front of the text.
+    /// Puts what was being done in front of the text. A refused password keeps the server's words alone:
+    /// people know and search for them.
     #[must_use]
     pub fn context(mut self, doing: &str) -> Self {
+        if self.kind == ErrorKind::Authentication {
+            return self;
+        }
         self.message = format!("{doing}: {}", self.message);
         self
     }

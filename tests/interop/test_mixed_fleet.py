@@ -112,7 +112,9 @@ def test_stock_worker_drains_after_rollback_and_side_keys_expire(fleet: Stage) -
     ours = fleet.new_worker(options=("-c", "2", "-n", "ours@%h")).start()
     publish(fleet, fleet.tasks.count_late, "warm-up", 50)
     wait_for_executions(fleet, "warm-up", 50, deadline_s=30)
-    eta = fleet.tasks.count_late.apply_async(("rollback", "eta"), countdown=8)
+    # Less than the visibility timeout: a stock worker that holds a message for longer runs it twice.
+    countdown_s = VISIBILITY_TIMEOUT_S - 1
+    eta = fleet.tasks.count_late.apply_async(("rollback", "eta"), countdown=countdown_s)
     blockers = [fleet.tasks.gated_late.delay("rollback-gate", number) for number in range(2)]
     fleet.wait_for_journal("rollback-gate", 2)
     publish(fleet, fleet.tasks.count_late, "rollback", 100)

@@ -34,6 +34,8 @@ use crate::results::ResultStore;
 pub(super) const WAKER: Token = Token(0);
 /// Token of the fork server's socket.
 pub(super) const FORK_SERVER: Token = Token(1);
+/// Token of the socket of the fork server's spare.
+pub(super) const FORK_SPARE: Token = Token(2);
 /// The broker's tokens.
 pub(super) const BROKER_TOKENS: TokenRange = TokenRange { first: 8, count: 8 };
 /// The result store's tokens.
@@ -111,7 +113,7 @@ impl Node {
                 let token = event.token();
                 if token == WAKER {
                     commands = true;
-                } else if token == FORK_SERVER {
+                } else if token == FORK_SERVER || token == FORK_SPARE {
                     self.on_fork_server_event();
                 } else if BROKER_TOKENS.index_of(token).is_some() {
                     broker_ready.push(token);

@@ -1,7 +1,7 @@
 //! The fork server and the children: greetings, deaths, successors.
 
 use crate::engine::jobs::End;
-use crate::engine::node::{FORK_SERVER, Node};
+use crate::engine::node::{FORK_SERVER, FORK_SPARE, Node};
 use crate::engine::notice::{Notice, NoticeKind};
 use crate::pool::parent::Greeting;
 use crate::pool::supervisor::reap;
@@ -12,26 +12,45 @@ use mio::{Interest, Registry};
 use crate::error::Result;
 use crate::pool::supervisor::ForkServer;
 
-/// Watches the active fork server's socket.
+/// Watches the sockets of the fork server and its spare.
 pub(super) fn watch(server: &ForkServer, registry: &Registry) -> Result<()> {
     registry.register(&mut SourceFd(&server.socket()), FORK_SERVER, Interest::READABLE)?;
+    if let Some(spare) = server.spare_socket() {
+        registry.register(&mut SourceFd(&spare), FORK_SPARE, Interest::READABLE)?;
+    }
     Ok(())
 }
 
+fn unwatch(server: &ForkServer, registry: &Registry) {
+    // What is not registered, or closed already, needs no unwatching.
+    let _ = registry.deregister(&mut SourceFd(&server.socket()));
+    if let Some(spare) = server.spare_socket() {
+        let _ = registry.deregister(&mut SourceFd(&spare));
+    }
+}
+
 impl Node {
+    /// One of the two fork servers died: the spare takes over, and there is a spare again.
     pub(super) fn on_fork_server_event(&mut self) {
-        if !self.server.is_gone() || self.lifecycle.ends_children() {
+        let (server_gone, spare_gone) = (self.server.is_gone(), self.server.spare_is_gone());
+        if self.lifecycle.ends_children() || !(server_gone || spare_gone) {
             return;
         }
         self.counters.fork_server_deaths += 1;
         let registry = self.poll.registry();
-        let _ = registry.deregister(&mut SourceFd(&self.server.socket()));
-        let replaced = self.server.promote().and_then(|()| watch(&self.server, registry));
-        let replaced = replaced.and_then(|()| {
+        unwatch(&self.server, registry);
+        let replaced = if server_gone { self.server.promote() } else { self.server.replace_spare() };
+        let replaced = replaced.and_then(|()| watch(&self.server, registry)).and_then(|()| {
+            if !server_gone {
+                return Ok(());
+            }
             self.places.iter().enumerate().try_for_each(|(index, place)| place.spawn_again(index, &mut self.server))
         });
         match replaced {
-            Ok(()) => self.notices.push(Notice::log(30, "The fork server died; its spare took over.")),
+            Ok(()) if server_gone => {
+                self.notices.push(Notice::log(30, "The fork server died; its spare took over."));
+            }
+            Ok(()) => self.notices.push(Notice::log(30, "The spare fork server died and was replaced.")),
             Err(error) => self.notices.push(Notice::log(50, format!("Cannot replace the fork server: {error}"))),
         }
     }

@@ -52,15 +52,28 @@ impl ForkServer {
         Err(Error::new(ErrorKind::Resource, "the fork server does not take commands"))
     }
 
+    /// The spare's socket, if there is one; readable when it died.
+    #[must_use]
+    pub fn spare_socket(&self) -> Option<RawFd> {
+        self.spare.as_ref().map(AsRawFd::as_raw_fd)
+    }
+
     /// Whether the active server is gone.
+    #[must_use]
     pub fn is_gone(&self) -> bool {
-        loop {
-            match channel::receive(&self.active) {
-                Ok(Received::Packet(..)) => {}
-                Ok(Received::Nothing) => return false,
-                Ok(Received::Closed) | Err(_) => return true,
-            }
-        }
+        is_closed(&self.active)
+    }
+
+    /// Whether there is no living spare.
+    #[must_use]
+    pub fn spare_is_gone(&self) -> bool {
+        self.spare.as_ref().is_none_or(is_closed)
+    }
+
+    /// Has the active server make a spare in the place of one that died.
+    pub fn replace_spare(&mut self) -> Result<()> {
+        self.spare = None;
+        self.make_spare()
     }
 
     /// Puts the spare in the place of a server that died, and has it make a spare of its own.
@@ -71,6 +84,16 @@ impl ForkServer {
                 self.make_spare()
             }
             None => Err(Error::new(ErrorKind::Resource, "the fork server and its spare are gone")),
+        }
+    }
+}
+
+fn is_closed(socket: &OwnedFd) -> bool {
+    loop {
+        match channel::receive(socket) {
+            Ok(Received::Packet(..)) => {}
+            Ok(Received::Nothing) => return false,
+            Ok(Received::Closed) | Err(_) => return true,
         }
     }
 }

@@ -98,6 +98,8 @@ def test_exit_codes_mean_what_a_parent_sees(code: Any, status: int) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP])
 def test_terminating_signals_run_finally_blocks(number: signal.Signals) -> None:
     def body() -> int:
+        # Whoever started the tests may have had signals ignored, and what is ignored stays so.
+        signal.signal(number, signal.SIG_DFL)
         install_signal_handlers(Link(), Runner())  # type: ignore[arg-type]
         try:
             os.kill(os.getpid(), number)

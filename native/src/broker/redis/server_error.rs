@@ -17,7 +17,12 @@ pub(crate) fn classify(line: &str) -> Error {
         "ERR" if line.contains("max number of clients") => ErrorKind::ServerBusy,
         _ => ErrorKind::ServerRefused,
     };
-    Error::new(kind, format!("redis: {line}"))
+    match line.split_once(' ') {
+        // The words that people know from redis-py and search for; HELLO's own are about HELLO.
+        Some(("NOAUTH", _)) => Error::new(kind, "Authentication required"),
+        Some((_, text)) if kind == ErrorKind::Authentication => Error::new(kind, text.trim_end_matches('.')),
+        _ => Error::new(kind, format!("redis: {line}")),
+    }
 }
 
 /// Whether the server does not know the script that EVALSHA named.
