@@ -65,6 +65,10 @@ impl Node {
                 }
                 let notice = Notice { pid, index: index as u32, ..Notice::new(NoticeKind::ChildStarted) };
                 self.notices.push(notice);
+                // What waits behind running jobs may start here at once, and in its order.
+                for other in 0..self.places.len() {
+                    self.take_back_all(other);
+                }
             }
             Ok(Greeting::Closed) if child.pid == 0 => self.on_child_death(index),
             Ok(Greeting::None | Greeting::Closed) => {}
