@@ -23,6 +23,9 @@ read back and right, and no task ran twice; sections where that failed say so.
 #: Scenarios in the plot of drain rates.
 _PLOTTED = ("fast", "receivers", "library", "own", "w1", "w2-noop")
 
+_CHILDREN = "Proportional set sizes of all processes of a worker added up, at two sizes of the pool."
+_IMPORTS = "Processor time and memory of importing the package and its `Celery` class, medians of interpreters in turn."
+
 
 def write_page(results: Path) -> None:
     """Write the page from the results that exist."""
@@ -38,7 +41,9 @@ def write_page(results: Path) -> None:
     for scenario in known:
         parts.append(_section(scenario.title, scenario.text, scenario.figures, data[scenario.name]))
     if "children" in data:
-        parts.append(_children(data["children"]["children"]))
+        parts.append(_table("Memory per added child", _CHILDREN, "children", data["children"]["children"]))
+    if "imports" in data:
+        parts.append(_table("Importing", _IMPORTS, "imports", data["imports"]["imports"]))
     if "eta" in data:
         parts.append(_eta(data["eta"]["eta"]))
     (_DOCS / "benchmarks.md").write_text("\n".join(parts))
@@ -93,12 +98,8 @@ def _write_plot(data: dict[str, dict[str, Any]]) -> None:
     (_DOCS / "benchmarks-drain.svg").write_text(bar_chart("Drain, tasks per second (logarithmic)", groups))
 
 
-def _children(data: dict[str, dict[str, float]]) -> str:
-    lines = [
-        "## Memory per added child", "",
-        "Proportional set sizes of all processes of a worker added up, at two sizes of the pool.", "",
-        "`python -m bench.run --only children`", "",
-    ]  # fmt: skip
+def _table(title: str, text: str, name: str, data: dict[str, dict[str, float]]) -> str:
+    lines = [f"## {title}", "", text, "", f"`python -m bench.run --only {name}`", ""]
     columns = sorted({column for item in data.values() for column in item})
     lines.append("| | " + " | ".join(column.replace("_", " ") for column in columns) + " |")
     lines.append("|---|" + "---:|" * len(columns))

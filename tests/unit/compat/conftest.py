@@ -33,8 +33,11 @@ def _keep_logging(**_: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def clean_celery() -> Iterator[None]:
-    """Keep Celery's process-wide state of one test from the next."""
+    """Keep Celery's process-wide state of one test from the next, and that of other modules' tests from these."""
     finalizers = set(_state._on_app_finalizers)
+    # Shared tasks of applications that other tests imported would join each application made here.
+    _state._on_app_finalizers = {each for each in finalizers if each.__module__ == "celery.app.builtins"}
+    state.reset_state()
     before = _state.default_app, getattr(_state._tls, "current_app", None)
     signals.setup_logging.connect(_keep_logging)
     yield

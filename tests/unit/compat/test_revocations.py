@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 
 from celery.utils.collections import LimitedSet
 from celery.worker import request, state
@@ -24,7 +25,7 @@ def test_every_way_to_add_reaches_the_engine() -> None:
     state.revoked.add("one")
     state.revoked.update({"two"})
     state.revoked.update(name for name in ["three"])
-    state.revoked.update(LimitedSet(data={"four": 1.0}))
+    state.revoked.update(LimitedSet(data={"four": time.monotonic()}))
     request.revoked_tasks.add("five")
     assert engine.revoked == ["one", "two", "three", "four", "five"]
     assert all(name in state.revoked for name in engine.revoked)
