@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -169,6 +170,9 @@ def test_hard_limit_calls_hooks_in_the_main_process(stage: Stage) -> None:
     assert [name for name in names(in_main) if name != "task_failure"] == ["on_failure", "after_return"]
     assert len(failures) in {1, 2}
     assert {entry["arguments"]["exception"] for entry in failures} == {"'TimeLimitExceeded'"}
+    # Nothing that the dying child still writes may fall into the next test.
+    child = entries[0]["pid"]
+    eventually(lambda: not os.path.exists(f"/proc/{child}"), what=f"end of child {child}")
 
 
 def test_lost_child_calls_hooks_in_the_main_process(stage: Stage) -> None:
