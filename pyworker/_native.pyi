@@ -211,6 +211,30 @@ class RedisPublisher:
     def close(self) -> None:
         """Close the idle connections."""
 
+@final
+class ResultSubscription:
+    """Waits for keys of a result store to be published; for one thread of one process at a time.
+
+    Blocks without the GIL. After an error it must be dropped.
+
+    Raises:
+        NativeError: ``connection``, ``timeout``, ``authentication``, ``server_busy``, ``server_refused``; from each
+            method.
+    """
+
+    def __new__(cls, address: RedisAddress) -> ResultSubscription: ...
+    def subscribe(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Subscribe to the keys' channels, then read the keys: one round trip. What is not there will be announced."""
+
+    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Read keys again."""
+
+    def next(self, timeout_s: float) -> tuple[bytes, bytes] | None:
+        """Wait for the next key and what was published; ``None`` when time is up or a signal came."""
+
+    def unsubscribe(self) -> None:
+        """End all subscriptions."""
+
 def build_envelope(body: bytes, headers: bytes, properties: bytes, content_type: str, content_encoding: str) -> bytes:
     """Build the virtual transport envelope: base64 body, headers and properties as given JSON objects."""
 

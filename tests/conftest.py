@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -18,6 +19,11 @@ from support.worker import workers_in_use
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+
+
+# How long an example takes on a busy machine says nothing about it.
+settings.register_profile("pyworker", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("pyworker")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

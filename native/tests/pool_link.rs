@@ -191,6 +191,28 @@ fn the_doorbell_wakes_a_sleeping_child_and_shutdown_ends_it() {
 }
 
 #[test]
+fn an_alerted_child_gets_its_job_or_sleeps_again() {
+    let (mut parent, mut child) = link();
+    let sleeper = thread::spawn(move || {
+        // Alerted in vain, then alerted in time: a child that misses its job would hang here.
+        let mut found = None;
+        while found.is_none() {
+            assert_ne!(child.wait(-1).unwrap(), Waited::PeerGone);
+            found = claim(&mut child);
+        }
+        found.unwrap().1
+    });
+    for _ in 0..100 {
+        parent.alert();
+        thread::yield_now();
+    }
+    parent.alert();
+    assert!(parent.hand_over(&job(b"[1]"), 1, 10).unwrap());
+    parent.ring().unwrap();
+    assert_eq!(sleeper.join().unwrap(), b"[1]");
+}
+
+#[test]
 fn a_child_notices_that_the_engine_is_gone() {
     let (parent, mut child) = link();
     drop(parent);

@@ -193,6 +193,11 @@ pub trait Broker: Send + Debug {
     /// Settlements not yet confirmed by the server.
     fn pending_settlements(&self) -> usize;
 
+    /// Whether an answer that may bring messages is on its way: then the engine waits awake for a moment.
+    fn answer_is_near(&self) -> bool {
+        false
+    }
+
     /// The counters.
     fn counters(&self) -> BrokerCounters;
 

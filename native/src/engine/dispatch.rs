@@ -44,7 +44,7 @@ impl Node {
     }
 
     /// The child that should get the next job: the one with the least work, if it has room.
-    fn best_child(&self) -> Option<usize> {
+    pub(super) fn best_child(&self) -> Option<usize> {
         let strict = self.config.prefetch.strict;
         let limit = self.config.pool.max_tasks_per_child.map(u64::from);
         let mut best: Option<(u64, usize, usize)> = None;

@@ -16,6 +16,7 @@ mod rates;
 mod requests;
 mod revoked;
 mod shared;
+mod watch;
 mod wiring;
 mod writes;
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use mio::{Events, Poll, Token};
 
 use crate::broker::{Broker, BrokerEvent, DeliveryTag, Settlement, TokenRange};
-use crate::clock::{Clock, MonotonicNs};
+use crate::clock::{Clock, MonotonicNs, monotonic_ns};
 use crate::config::EngineConfig;
 use crate::engine::children::{ChildToken, Place};
 use crate::engine::counters::Counters;
@@ -22,6 +22,7 @@ use crate::engine::notice::{Notice, NoticeKind};
 use crate::engine::rates::RateLimits;
 use crate::engine::revoked::RevokedIds;
 use crate::engine::shared::Shared;
+use crate::engine::watch::Watch;
 use crate::engine::writes::WriteTable;
 use crate::error::Result;
 use crate::eta::EtaHeap;
@@ -87,6 +88,7 @@ pub struct Node {
     pub(super) ended: usize,
     /// The broker is to be driven again at once: what it delivered changed what it is asked for.
     pub(super) restless: bool,
+    pub(super) watch: Watch,
 }
 
 impl Node {
@@ -155,6 +157,9 @@ impl Node {
         self.release_limited();
         self.dispatch();
         self.drive_broker(broker_ready)?;
+        if !broker_ready.is_empty() {
+            self.alert_idle_child();
+        }
         broker_ready.clear();
         self.release_limited();
         self.dispatch();
@@ -170,6 +175,8 @@ impl Node {
             Duration::ZERO
         } else if self.restless {
             Duration::ZERO
+        } else if self.watch_for_news(events)? {
+            return Ok(());
         } else {
             for place in &self.places {
                 if let Some(child) = &place.child {
@@ -177,8 +184,7 @@ impl Node {
                 }
             }
             std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-            let news = self.places.iter().any(|place| place.child.as_ref().is_some_and(|child| child.link.has_news()));
-            if news { Duration::ZERO } else { self.time_to_deadline() }
+            if self.children_have_news() { Duration::ZERO } else { self.time_to_deadline() }
         };
         match self.poll.poll(events, Some(timeout)) {
             Ok(()) => {}
@@ -191,6 +197,54 @@ impl Node {
             }
         }
         Ok(())
+    }
+
+    fn children_have_news(&self) -> bool {
+        self.places.iter().any(|place| place.child.as_ref().is_some_and(|child| child.link.has_news()))
+    }
+
+    /// Waits awake for a moment if something is about to happen; true if it did.
+    fn watch_for_news(&mut self, events: &mut Events) -> Result<bool> {
+        if !self.news_is_near() {
+            return Ok(false);
+        }
+        let begun_ns = monotonic_ns();
+        let Some(limit_ns) = self.watch.begin() else { return Ok(false) };
+        let mut seen = false;
+        while !seen && monotonic_ns() - begun_ns < limit_ns {
+            self.poll.poll(events, Some(Duration::ZERO))?;
+            seen = self.children_have_news() || !events.is_empty();
+            if !seen {
+                std::thread::yield_now();
+            }
+        }
+        self.watch.ended(seen);
+        Ok(seen)
+    }
+
+    /// Whether a lone fetch or a lone short job is about to end. With more to do there is no sleep to avoid: the
+    /// children need the processor, and the next batch comes by itself.
+    fn news_is_near(&self) -> bool {
+        let mut handed =
+            self.places.iter().filter_map(|place| place.child.as_ref()).flat_map(|child| child.link.handed());
+        match (handed.next(), handed.next()) {
+            (None, _) => self.broker.answer_is_near(),
+            (Some(only), None) => self.ready.is_empty() && Watch::covers(only.expected_ns),
+            _ => false,
+        }
+    }
+
+    /// Wakes a child for the message that is being fetched for an otherwise idle pool.
+    fn alert_idle_child(&mut self) {
+        let idle =
+            self.places.iter().filter_map(|place| place.child.as_ref()).all(|child| child.link.outstanding() == 0);
+        if idle
+            && self.broker.answer_is_near()
+            && let Some(index) = self.best_child()
+            && let Some(child) = &mut self.places[index].child
+        {
+            child.link.alert();
+        }
     }
 
     fn time_to_deadline(&mut self) -> Duration {

@@ -17,6 +17,7 @@ use crate::engine::node::{Node, WAKER};
 use crate::engine::pool_watch;
 use crate::engine::rates::RateLimits;
 use crate::engine::shared::Shared;
+use crate::engine::watch::Watch;
 use crate::engine::writes::WriteTable;
 use crate::error::Result;
 use crate::eta::EtaHeap;
@@ -74,6 +75,7 @@ pub fn build(config: EngineConfig, fork_server: OwnedFd) -> Result<(Node, Arc<Sh
         next_tidy_ns: 0,
         ended: 0,
         restless: false,
+        watch: Watch::default(),
     };
     Ok((node, shared))
 }

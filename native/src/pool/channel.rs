@@ -15,6 +15,8 @@ const DESCRIPTORS_MAX: usize = 4;
 
 /// Wakes the peer; means nothing else.
 pub(super) const DOORBELL: &[u8] = b"d";
+/// Wakes the child before its job is there: it comes in a moment.
+pub(super) const ALERT: &[u8] = b"a";
 /// Carries a memory file with the frame that the next empty ring frame stands for.
 pub(super) const LARGE: &[u8] = b"L";
 /// Start of the child's greeting; its process id follows as eight bytes, little end first.

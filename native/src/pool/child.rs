@@ -16,6 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// How long a child that finds its job doomed waits for the signal before it goes on.
 const DOOM_WAIT: Duration = Duration::from_secs(1);
+/// How long an alerted child looks for its job before it sleeps again.
+const ALERT_NS: u64 = 300_000;
 /// Pause between attempts while a ring is full or a signal is awaited.
 const PAUSE: Duration = Duration::from_micros(50);
 
@@ -85,9 +87,37 @@ pub struct ChildEnd {
     socket: OwnedFd,
     jobs: Consumer,
     outcomes: Producer,
-    large: VecDeque<OwnedFd>,
-    peer_gone: bool,
+    inbox: Inbox,
     flushes: u64,
+}
+
+/// What came through the socket.
+#[derive(Debug, Default)]
+struct Inbox {
+    large: VecDeque<OwnedFd>,
+    /// The engine said that a job is about to come.
+    alert: bool,
+    peer_gone: bool,
+}
+
+impl Inbox {
+    fn receive(&mut self, socket: &OwnedFd) -> Result<()> {
+        loop {
+            match channel::receive(socket)? {
+                Received::Packet(bytes, descriptors) => {
+                    if bytes == channel::LARGE {
+                        self.large.extend(descriptors);
+                    }
+                    self.alert |= bytes == channel::ALERT;
+                }
+                Received::Nothing => return Ok(()),
+                Received::Closed => {
+                    self.peer_gone = true;
+                    return Ok(());
+                }
+            }
+        }
+    }
 }
 
 impl ChildEnd {
@@ -104,7 +134,7 @@ impl ChildEnd {
             finishing: AtomicBool::new(false),
             retired: AtomicBool::new(false),
         });
-        Ok(Self { job, socket, jobs, outcomes, large: VecDeque::new(), peer_gone: false, flushes: 0 })
+        Ok(Self { job, socket, jobs, outcomes, inbox: Inbox::default(), flushes: 0 })
     }
 
     /// The part that signal handlers use.
@@ -115,7 +145,7 @@ impl ChildEnd {
 
     /// Claims the next job; `make` sees it in place.
     pub fn try_claim<T>(&mut self, make: impl FnOnce(&JobFrame<'_>) -> T) -> Result<Claim<T>> {
-        if self.peer_gone || self.job.retired.load(Ordering::Relaxed) {
+        if self.inbox.peer_gone || self.job.retired.load(Ordering::Relaxed) {
             return Ok(Claim::Shutdown);
         }
         loop {
@@ -128,10 +158,10 @@ impl ChildEnd {
             let large;
             let bytes = if frame_length == 0 {
                 // A held large job stays in `large`; nothing else is queued behind it meanwhile.
-                if self.large.is_empty() {
-                    Self::receive_packets(&self.socket, &mut self.large, &mut self.peer_gone)?;
+                if self.inbox.large.is_empty() {
+                    self.inbox.receive(&self.socket)?;
                 }
-                let Some(descriptor) = self.large.front() else { return Ok(Claim::Empty) };
+                let Some(descriptor) = self.inbox.large.front() else { return Ok(Claim::Empty) };
                 large = channel::read_large(descriptor.try_clone()?)?;
                 &large[..]
             } else {
@@ -163,13 +193,16 @@ impl ChildEnd {
 
     fn release_job(&mut self, frame_length: usize) {
         if frame_length == 0 {
-            self.large.pop_front();
+            self.inbox.large.pop_front();
         }
         self.jobs.release(frame_length, &self.job.memory.header().jobs_tail);
     }
 
     /// Sleeps until the engine rings, up to `timeout_ms` (-1 for ever).
     pub fn wait(&mut self, timeout_ms: i32) -> Result<Waited> {
+        if std::mem::take(&mut self.inbox.alert) && timeout_ms < 0 && self.watch_for_job() {
+            return Ok(Waited::Woken);
+        }
         let header = self.job.memory.header();
         header.child_waiting.store(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
@@ -178,29 +211,25 @@ impl ChildEnd {
             timeout_ms >= 0 || (!self.jobs.has_frame(&header.jobs_head) && header.shutdown.load(Ordering::SeqCst) == 0);
         let woken = if idle { channel::wait_readable(&self.socket, timeout_ms) } else { true };
         header.child_waiting.store(0, Ordering::SeqCst);
-        Self::receive_packets(&self.socket, &mut self.large, &mut self.peer_gone)?;
-        Ok(match (self.peer_gone, woken) {
+        self.inbox.receive(&self.socket)?;
+        Ok(match (self.inbox.peer_gone, woken) {
             (true, _) => Waited::PeerGone,
             (false, true) => Waited::Woken,
             (false, false) => Waited::Interrupted,
         })
     }
 
-    fn receive_packets(socket: &OwnedFd, large: &mut VecDeque<OwnedFd>, peer_gone: &mut bool) -> Result<()> {
-        loop {
-            match channel::receive(socket)? {
-                Received::Packet(bytes, descriptors) => {
-                    if bytes == channel::LARGE {
-                        large.extend(descriptors);
-                    }
-                }
-                Received::Nothing => return Ok(()),
-                Received::Closed => {
-                    *peer_gone = true;
-                    return Ok(());
-                }
+    /// Looks for the announced job without sleeping, for a moment; true if it came.
+    fn watch_for_job(&self) -> bool {
+        let header = self.job.memory.header();
+        let begun_ns = monotonic_ns();
+        while monotonic_ns() - begun_ns < ALERT_NS {
+            if self.jobs.has_frame(&header.jobs_head) {
+                return true;
             }
+            std::thread::yield_now();
         }
+        false
     }
 
     fn ring_engine(&self) {
@@ -236,8 +265,8 @@ impl ChildEnd {
 
     fn pause(&mut self) -> Result<()> {
         std::thread::sleep(PAUSE);
-        Self::receive_packets(&self.socket, &mut self.large, &mut self.peer_gone)?;
-        if self.peer_gone {
+        self.inbox.receive(&self.socket)?;
+        if self.inbox.peer_gone {
             return Err(Error::new(ErrorKind::Connection, "the worker's main process is gone"));
         }
         Ok(())

@@ -142,6 +142,14 @@ impl ParentEnd {
         Ok(())
     }
 
+    /// Wakes a child that sleeps for a job which is expected at once, so that it wakes while the job is being fetched.
+    pub fn alert(&mut self) {
+        if self.memory.header().child_waiting.swap(0, Ordering::SeqCst) != 0 {
+            // As with every doorbell: a closed socket means that the child died.
+            let _ = channel::send(&self.socket, channel::ALERT, &[]);
+        }
+    }
+
     /// Wakes the child whatever it was handed (a flush is complete).
     pub fn wake(&mut self) {
         // A full queue means that doorbells wait already; a closed socket means that the child died.

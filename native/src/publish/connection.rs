@@ -19,7 +19,7 @@ enum Stream {
 
 /// Whether a failed exchange may have reached the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum SendError {
+pub(crate) enum SendError {
     /// Not one byte left this process: sending again elsewhere is safe.
     NothingSent(Error),
     /// Some or all of it may have been received and carried out.
@@ -28,8 +28,9 @@ pub(super) enum SendError {
 
 /// One connection. After any error it must be dropped.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: Stream,
+    resp3: bool,
     input: Vec<u8>,
     consumed: usize,
     scanner: FrameScanner,
@@ -41,14 +42,15 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Connects and introduces itself, within the address's connect timeout.
-    pub(super) fn open(address: &RedisAddress) -> Result<Self> {
-        let (raw, _) = handshake::open(address)?;
+    pub(crate) fn open(address: &RedisAddress) -> Result<Self> {
+        let (raw, info) = handshake::open(address)?;
         let answer_timeout = address.socket_timeout_s.filter(|limit_s| *limit_s > 0.0).map(duration);
         let connection = Self {
             stream: match raw {
                 RawSocket::Tcp(stream) => Stream::Tcp(stream),
                 RawSocket::Unix(stream) => Stream::Unix(stream),
             },
+            resp3: info.resp3,
             input: Vec::new(),
             consumed: 0,
             scanner: FrameScanner::new(Limits::default()),
@@ -59,6 +61,11 @@ impl Connection {
         connection.stream.set_blocking()?;
         connection.stream.set_timeout(answer_timeout)?;
         Ok(connection)
+    }
+
+    /// Whether the server may answer and announce on one connection.
+    pub(crate) fn speaks_resp3(&self) -> bool {
+        self.resp3
     }
 
     /// The descriptor, for a child process that has to get rid of it.
@@ -101,7 +108,7 @@ impl Connection {
     }
 
     /// Writes everything.
-    pub(super) fn send(&mut self, bytes: &[u8]) -> std::result::Result<(), SendError> {
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> std::result::Result<(), SendError> {
         let mut written = 0;
         while written < bytes.len() {
             match self.stream.writer().write(&bytes[written..]) {
@@ -118,34 +125,80 @@ impl Connection {
     }
 
     /// Waits for the next answer.
-    pub(super) fn receive(&mut self) -> Result<Frame> {
+    pub(crate) fn receive(&mut self) -> Result<Frame> {
         loop {
-            if let Some(size) = self.scanner.advance(&self.input[self.consumed..])? {
-                let frame = decode(&self.input[self.consumed..self.consumed + size], &Limits::default())?;
-                self.consumed += size;
-                if self.consumed == self.input.len() {
-                    self.input.clear();
-                    self.consumed = 0;
-                    self.last_used = Instant::now();
-                }
-                match frame {
-                    // Out of band, for nobody here.
-                    None | Some((Frame::Push(_), _)) => continue,
-                    Some((frame, _)) => return Ok(frame),
-                }
+            match self.receive_any()? {
+                // Out of band, for nobody here.
+                Frame::Push(_) => {}
+                frame => return Ok(frame),
             }
-            let mut piece = [0; 16 << 10];
-            match self.stream.reader().read(&mut piece) {
-                Ok(0) => return Err(Error::new(ErrorKind::Connection, "redis closed the connection")),
-                Ok(size) => self.input.extend_from_slice(&piece[..size]),
+        }
+    }
+
+    /// Waits for the next frame, asked for or not.
+    pub(crate) fn receive_any(&mut self) -> Result<Frame> {
+        loop {
+            if let Some(frame) = self.buffered()? {
+                return Ok(frame);
+            }
+            match self.fill() {
+                Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                Err(error) if is_timeout(&error) => {
                     return Err(Error::new(ErrorKind::Timeout, "redis: no answer within the socket timeout"));
                 }
                 Err(error) => return Err(Error::from(error).context("redis")),
             }
         }
     }
+
+    /// Waits for the next frame, for some time only; `None` when it is over, or when a signal came.
+    pub(crate) fn receive_within(&mut self, timeout: Duration) -> Result<Option<Frame>> {
+        if let Some(frame) = self.buffered()? {
+            return Ok(Some(frame));
+        }
+        self.stream.set_timeout(Some(timeout.max(Duration::from_millis(1))))?;
+        let filled = self.fill();
+        self.stream.set_timeout(self.answer_timeout)?;
+        match filled {
+            Ok(()) => self.buffered(),
+            Err(error) if is_timeout(&error) || error.kind() == io::ErrorKind::Interrupted => Ok(None),
+            Err(error) => Err(Error::from(error).context("redis")),
+        }
+    }
+
+    /// The next frame of what has come.
+    fn buffered(&mut self) -> Result<Option<Frame>> {
+        while let Some(size) = self.scanner.advance(&self.input[self.consumed..])? {
+            let frame = decode(&self.input[self.consumed..self.consumed + size], &Limits::default())?;
+            self.consumed += size;
+            if self.consumed == self.input.len() {
+                self.input.clear();
+                self.consumed = 0;
+                self.last_used = Instant::now();
+            }
+            if let Some((frame, _)) = frame {
+                return Ok(Some(frame));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads what comes next.
+    fn fill(&mut self) -> io::Result<()> {
+        let mut piece = [0; 16 << 10];
+        match self.stream.reader().read(&mut piece)? {
+            0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "redis closed the connection")),
+            size => {
+                self.input.extend_from_slice(&piece[..size]);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 impl SendError {
@@ -154,7 +207,7 @@ impl SendError {
     }
 
     /// What happened, whatever it means.
-    pub(super) fn into_error(self) -> Error {
+    pub(crate) fn into_error(self) -> Error {
         match self {
             Self::NothingSent(error) | Self::MaybeSent(error) => error,
         }

@@ -7,6 +7,7 @@ mod cython;
 mod engine;
 mod errors;
 mod publisher;
+mod subscription;
 
 use pyo3::prelude::pymodule;
 
@@ -24,6 +25,8 @@ mod _native {
     use super::errors::NativeError;
     #[pymodule_export]
     use super::publisher::RedisPublisher;
+    #[pymodule_export]
+    use super::subscription::ResultSubscription;
     use pyo3::prelude::{Bound, PyModule, PyModuleMethods, PyResult};
 
     #[pymodule_init]

@@ -431,6 +431,10 @@ impl Broker for RedisBroker {
         self.settling.unconfirmed()
     }
 
+    fn answer_is_near(&self) -> bool {
+        !self.fetches_sent_ns.is_empty()
+    }
+
     fn counters(&self) -> BrokerCounters {
         self.counters
     }
