@@ -85,6 +85,8 @@ pub struct Node {
     pub(super) next_tidy_ns: MonotonicNs,
     /// Jobs that ended in this turn.
     pub(super) ended: usize,
+    /// Some task's request wants to be told of its start and its end.
+    pub(super) watches: bool,
     /// The broker is to be driven again at once: what it delivered changed what it is asked for.
     pub(super) restless: bool,
 }

@@ -15,6 +15,8 @@ from kombu.serialization import loads, prepare_accept_content
 from kombu.utils.encoding import safe_repr
 
 from pyworker._native import NativeError, decompress
+from pyworker.compat.celery.held_requests import has_own_request
+from pyworker.compat.celery.job_reports import JobReport, write_report
 from pyworker.compat.celery.outcomes import read_outcome
 from pyworker.worker.protocol import Outcome
 from pyworker.worker.tracing import sendable
@@ -71,6 +73,7 @@ class LibraryLane:
         self._app = app
         self._hostname = hostname
         self._names = task_names
+        self._is_watched = [has_own_request(app.tasks[name]) for name in task_names]
 
     def trace(self, index: int, run: Run, link: ChildLink) -> None:
         """Run a decoded job by Celery's tracer, whatever that is by now, and report it."""
@@ -82,7 +85,17 @@ class LibraryLane:
         run.result, run.info, runtime_s, text = task.__trace__(run.task_id, run.args, run.kwargs, run.request)
         run.runtime_s = runtime_s or 0.0
         run.text = text or ""
-        self.finish(run, link)
+        if self._is_watched[index]:
+            self._report(
+                run, JobReport(False, run.info is not None, run.result if run.info else run.text, runtime_s), link
+            )
+        else:
+            self.finish(run, link)
+
+    def _report(self, run: Run, report: JobReport, link: ChildLink) -> None:
+        """Report to the request in the main process, which does what is left to do."""
+        outcome = Outcome.INTERNAL_ERROR if report.escaped else read_outcome(run.result, run.info)[0]
+        link.finish(run.sequence, outcome, run.runtime_s, write_report(report))
 
     def finish(self, run: Run, link: ChildLink) -> None:
         """Report what a tracer returned."""
@@ -102,6 +115,10 @@ class LibraryLane:
         if link.running() != run.sequence:
             # It was finished already: a time limit that came too late to hit anything.
             logger.error("Task %s ended before this could reach it: %r", run.task_id, error)
+            return
+        if self._is_watched[index]:
+            einfo = ExceptionInfo((type(error), error, error.__traceback__))
+            self._report(run, JobReport(True, True, einfo, run.runtime_s), link)
             return
         outcome = Outcome.INTERNAL_ERROR
         if isinstance(error, Reject):
