@@ -18,6 +18,7 @@ from pyworker._native import NativeError, decompress
 from pyworker.compat.celery.held_requests import has_own_request
 from pyworker.compat.celery.job_reports import JobReport, write_report
 from pyworker.compat.celery.outcomes import read_outcome
+from pyworker.compat.celery.versions import installed_version
 from pyworker.worker.protocol import Outcome
 from pyworker.worker.tracing import sendable
 
@@ -64,6 +65,15 @@ def _decompress(body: bytes, method: str) -> bytes:
                 raise
     plain: bytes = decoder(body)
     return plain
+
+
+def _storable(error: BaseException) -> Exception:
+    """Return what result stores before Celery 5.7 can write: they know exceptions that are an ``Exception`` alone."""
+    if isinstance(error, Exception):
+        return error
+    kind = type(error)
+    made: Exception = type(kind.__name__, (Exception,), {"__module__": kind.__module__})(*error.args)
+    return made
 
 
 class LibraryLane:
@@ -135,7 +145,7 @@ class LibraryLane:
         try:
             task.backend.mark_as_failure(
                 run.task_id,
-                error,
+                error if installed_version() >= (5, 7) else _storable(error),
                 request=context,
                 store_result=not ignored or task.store_errors_even_if_ignored,
             )
