@@ -192,6 +192,14 @@ impl Node {
                     let text = format!("Result store unreachable: {error}. Retrying in {retry_in_s:.2} seconds.");
                     self.notices.push(Notice::log(40, text));
                 }
+                StoreEvent::Refused { error, retry_in_s } => {
+                    let text = format!("Result store refuses writes: {error}. Retrying in {retry_in_s:.2} seconds.");
+                    self.notices.push(Notice::log(30, text));
+                }
+                StoreEvent::GaveUp { error } => {
+                    let text = format!("Result store unreachable: {error}. The next result tries again.");
+                    self.notices.push(Notice::log(40, text));
+                }
                 StoreEvent::Connected => {}
             }
         }
