@@ -13,7 +13,7 @@ use mio::{Events, Poll, Token};
 use crate::broker::{Broker, BrokerEvent, DeliveryTag, Settlement, TokenRange};
 use crate::clock::{Clock, MonotonicNs};
 use crate::config::EngineConfig;
-use crate::engine::children::{ChildToken, Place};
+use crate::engine::children::{Child, ChildToken, Place};
 use crate::engine::counters::Counters;
 use crate::engine::jobs::{JobHandle, JobTable};
 use crate::engine::lifecycle::Lifecycle;
@@ -287,10 +287,15 @@ impl Node {
                 continue;
             }
             load.busy += 1;
-            let first = child.link.handed().next().and_then(|handed| self.jobs.get(handed.job));
-            load.stuck += u32::from(first.is_some_and(|job| now_ns.saturating_sub(job.started_ns) > window_ns));
+            load.stuck += u32::from(self.runs_longer_than(child, window_ns, now_ns));
         }
         load
+    }
+
+    /// Whether a child has been busy with one job for longer than that.
+    pub(super) fn runs_longer_than(&self, child: &Child, limit_ns: u64, now_ns: MonotonicNs) -> bool {
+        let first = child.link.handed().next().and_then(|handed| self.jobs.get(handed.job));
+        first.is_some_and(|job| job.started_ns != 0 && now_ns.saturating_sub(job.started_ns) > limit_ns)
     }
 
     pub(super) fn queue_name(&self, queue: u16) -> &str {
