@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-rust lint format bench bench-micro wheel check-wheel fuzz chaos profile lock clean
+.PHONY: help setup demo test test-rust lint format bench bench-micro wheel check-wheel fuzz compat chaos profile lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -50,6 +50,9 @@ check-wheel: ## Check the wheel in dist/ again
 fuzz: ## Fuzz the decoders of bytes from outside (FUZZ_SECONDS each, default 60; needs cargo-fuzz and a nightly toolchain)
 	@scripts/fuzz
 
+compat: setup ## The adapter's and the lanes' tests on celery 5.3 to 5.7 (COMPAT="5.3 5.4" narrows)
+	@scripts/compat $(PYTEST_ARGS)
+
 chaos: setup ## The long chaos tests: everything is killed at random, nothing may be lost
 	@$(BIN)/pytest -p no:benchmark -q tests/chaos --chaos-long $(PYTEST_ARGS)
 
@@ -60,4 +63,4 @@ lock: setup ## Renew requirements/dev.txt and Cargo.lock within the ranges of py
 	@scripts/lock
 
 clean: ## Remove .venv and everything built
-	@rm -rf $(VENV) target dist native/fuzz/target pyworker/*.so .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf $(VENV) target dist .compat native/fuzz/target pyworker/*.so .pytest_cache .mypy_cache .ruff_cache

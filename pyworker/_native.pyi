@@ -55,8 +55,10 @@ class Notice:
         "terminated",
         "rejected",
         "too_many_deliveries",
+        "accepted",
+        "ended",
     ]
-    #: Names the delivery in :meth:`Engine.resolve`; 0 where no answer is expected (``soft_timeout``).
+    #: Names the delivery in :meth:`Engine.resolve`; 0 where no answer is expected (``soft_timeout``, ``accepted``).
     handle: int
     task_index: int
     task_id: str
@@ -77,6 +79,7 @@ class Notice:
     #: ``lost``, ``child_exited``: exit code, negative a signal number. ``terminated``: the signal number.
     status: int
     #: ``soft_timeout``, ``hard_timeout``: the limit in seconds. ``disconnected``: until the next try (-1 never).
+    #: ``accepted``: the monotonic time of the start.
     seconds: float
     #: Text for people: error, exception repr, log line.
     text: str

@@ -126,6 +126,8 @@ pub struct TaskConfig {
     pub rate_limit_per_s: Option<f64>,
     /// Whether every delivery goes through the parent's Python side before dispatch (the parent lane).
     pub parent_lane: bool,
+    /// Whether Python's request of this task is told of its start and its end.
+    pub watched: bool,
 }
 
 /// The pool of child processes.

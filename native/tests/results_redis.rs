@@ -26,6 +26,8 @@ struct Driver {
     ended: HashMap<u64, Result<(), Error>>,
     /// Connected (true) and Disconnected (false), in order.
     connection: Vec<bool>,
+    refusals: usize,
+    given_up: usize,
 }
 
 fn config(server: &RedisServer) -> RedisResultConfig {
@@ -48,7 +50,7 @@ impl Driver {
         let poll = Poll::new().unwrap();
         let mut store = RedisResultStore::new(config);
         store.start(poll.registry(), TokenRange { first: 7, count: 2 }, monotonic_ns()).unwrap();
-        Self { store, poll, next_token: 0, ended: HashMap::new(), connection: Vec::new() }
+        Self { store, poll, next_token: 0, ended: HashMap::new(), connection: Vec::new(), refusals: 0, given_up: 0 }
     }
 
     fn put(&mut self, key: &str, value: impl AsRef<[u8]>) -> u64 {
@@ -79,6 +81,14 @@ impl Driver {
                 StoreEvent::Failed { token, error } => (token, Err(error)),
                 StoreEvent::Connected => {
                     self.connection.push(true);
+                    continue;
+                }
+                StoreEvent::Refused { .. } => {
+                    self.refusals += 1;
+                    continue;
+                }
+                StoreEvent::GaveUp { .. } => {
+                    self.given_up += 1;
                     continue;
                 }
                 StoreEvent::Disconnected { .. } => {
@@ -324,6 +334,7 @@ fn a_full_server_is_tried_again_and_order_is_kept() {
     assert_eq!(client.get("a").unwrap(), meta("FAILURE", 2).as_bytes());
     assert_eq!(client.ask("DBSIZE"), Frame::Integer(1001));
     assert_eq!(driver.connection, [true], "a full server is no reason to reconnect");
+    assert_eq!(driver.refusals, 1, "the first refusal is told, the others are not news");
 }
 
 #[test]
@@ -347,6 +358,21 @@ fn exhausted_retries_fail_what_is_queued_and_the_next_write_begins_anew() {
     driver.settle();
     assert_eq!(driver.kind(stored), None);
     assert!(server.client().get("c").is_some());
+}
+
+#[test]
+fn giving_up_is_told_though_nothing_is_queued() {
+    let mut server = RedisServer::start(&[]);
+    let mut setup = config(&server);
+    setup.retry.max_retries = Some(1);
+    let mut driver = Driver::start(setup);
+    driver.until("a connection", |driver| driver.connection == [true]);
+    server.kill();
+    driver.until("the end of the attempts", |driver| driver.given_up == 1);
+    server.restart();
+    let stored = driver.put("a", meta("SUCCESS", 1));
+    driver.settle();
+    assert_eq!(driver.kind(stored), None);
 }
 
 #[test]

@@ -91,6 +91,7 @@ class TaskConfig:
     time_limit_s: float | None = None
     rate_limit_per_s: float | None = None
     parent_lane: bool = False
+    watched: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,8 @@ from support.waiting import eventually
 from support.worker import WorkerProcess
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from support.kinds import Kind
 
 pytestmark = pytest.mark.lanes("fast")
@@ -82,7 +84,7 @@ def test_full_server_loses_no_late_task(kind: Kind) -> None:
         queued = [stage.tasks.count_late.apply_async(("full", str(number))) for number in range(20)]
         stage.redis.config_set("maxmemory", "1mb")
         worker = stage.new_worker().start(is_ready=False)
-        worker.wait_for_line(r"(OOM|OutOfMemory|maxmemory)", deadline_s=40)
+        worker.wait_for_line(r"WARNING/MainProcess\] Result store refuses writes: .*OOM", deadline_s=40)
         assert worker.is_running
         stage.redis.config_set("maxmemory", "0")
         for result in queued:
@@ -190,5 +192,38 @@ def test_queue_key_of_another_type_is_told(kind: Kind, server: RedisServer) -> N
         assert stage.tasks.add.delay(1, 1).get(timeout=60) == 2
         worker.send(signal.SIGTERM)
         assert worker.wait() == 0
+    finally:
+        stage.close()
+
+
+@pytest.mark.control
+def test_children_that_never_start_end_the_worker_with_an_error(kind: Kind) -> None:
+    stage = Stage(kind, "stillborn").open(has_worker=False)
+    try:
+        waiting = stage.tasks.add.delay(1, 1)
+        worker = stage.new_worker().start(is_ready=False)
+        worker.wait_for_line(r"Process 'ForkPoolWorker-1' pid:\d+ exited with 'exitcode 3'", deadline_s=40)
+        worker.wait_for_line(
+            r"CRITICAL/MainProcess\] Unrecoverable error: WorkerLostError\('Could not start worker processes'\)",
+            deadline_s=60,
+        )
+        assert worker.wait() == 1
+        assert not waiting.ready()
+        # Nobody started it, so it is still for everybody.
+        assert stage.queue_length() == 1
+    finally:
+        stage.close()
+
+
+def test_children_that_start_at_last_work(kind: Kind, tmp_path: Path) -> None:
+    healed = tmp_path / "healed"
+    stage = Stage(kind, "stillborn", environment={"TEST_HEALED_FILE": str(healed)}).open(has_worker=False)
+    try:
+        result = stage.tasks.add.delay(1, 1)
+        worker = stage.new_worker().start(is_ready=False)
+        worker.wait_for_line(r"exited with 'exitcode 3'", deadline_s=40)
+        healed.touch()
+        assert result.get(timeout=40) == 2
+        assert worker.stop() == 0
     finally:
         stage.close()

@@ -15,6 +15,11 @@ const EARLY_DEATH_NS: u64 = 2_000_000_000;
 /// Longest delay before a restart.
 const RESTART_DELAY_MAX_NS: u64 = 10_000_000_000;
 
+/// As many failed starts in a row, in every place, end the worker.
+const FAILED_STARTS_MAX: u32 = 5;
+/// Exit status of a child that made room for a fresh one.
+const EXIT_RECYCLE: i32 = 0x9b;
+
 /// First token of the children's descriptors.
 const FIRST_TOKEN: usize = 64;
 
@@ -75,6 +80,8 @@ pub(super) struct Place {
     /// When the next one is asked for.
     pub(super) respawn_at_ns: Option<MonotonicNs>,
     early_deaths: u32,
+    /// Children in a row that ended with a failure before their first job.
+    failed_starts: u32,
 }
 
 impl Place {
@@ -127,6 +134,28 @@ impl Place {
         child.process = Some(process);
         child.unclaimed_socket = None;
         Ok(())
+    }
+
+    /// Counts how a child ended; true if it failed before its first job.
+    pub(super) fn note_end(&mut self, child: &Child, status: i32) -> bool {
+        let failed = match status {
+            0 | EXIT_RECYCLE => false,
+            // A child that somebody killed says nothing about the next one.
+            code if code < 0 => {
+                [libc::SIGSEGV, libc::SIGABRT, libc::SIGBUS, libc::SIGILL, libc::SIGFPE].contains(&-code)
+            }
+            _ => true,
+        };
+        let failed_to_start = failed && child.started_tasks == 0;
+        self.failed_starts = if failed_to_start { self.failed_starts + 1 } else { 0 };
+        failed_to_start
+    }
+
+    /// Whether nothing suggests that a child can be started here.
+    #[must_use]
+    pub(super) fn is_hopeless(&self) -> bool {
+        let works = self.child.as_ref().is_some_and(|child| child.started_tasks > 0);
+        self.failed_starts >= FAILED_STARTS_MAX && !works
     }
 
     /// Takes the dead child out and says when its successor may come.

@@ -57,7 +57,8 @@ impl Node {
             announced: false,
             end_text: Box::default(),
             awaits_verdict: false,
-            shown: false,
+            // Python saw it before it was scheduled.
+            shown: recalled,
             reason: Reason::None,
             cleared: false,
             ends_on_verdict: false,
@@ -92,16 +93,17 @@ impl Node {
         if self.is_stale(handle) {
             return;
         }
+        let Some(job) = self.jobs.get_mut(handle) else { return };
+        if self.config.tasks[usize::from(task)].parent_lane && !job.shown {
+            job.shown = true;
+            return self.show(handle, Reason::ParentLane);
+        }
         if let Some(due_s) = eta_s
             && due_s > self.clock.wall_s()
         {
             return self.schedule(handle, due_s);
         }
         let Some(job) = self.jobs.get_mut(handle) else { return };
-        if self.config.tasks[usize::from(task)].parent_lane && !job.shown {
-            job.shown = true;
-            return self.show(handle, Reason::ParentLane);
-        }
         if job.state.advance(DeliveryState::Reserved).is_ok() && !self.rates.hold(task, handle) {
             self.ready.push_back(handle);
         }

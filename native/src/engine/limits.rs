@@ -120,10 +120,10 @@ impl Node {
         self.limits.push(Limit::new(now_ns, KILL_DELAY_S, handle, LimitKind::Kill));
     }
 
-    /// Tells Python of a forced end, or of a soft limit, while the job still runs.
-    fn announce(&mut self, handle: JobHandle, reason: Reason, pid: i32, status: i32, seconds: f64) {
+    /// Tells Python of a forced end, or of a start or a soft limit, while the job still runs.
+    pub(super) fn announce(&mut self, handle: JobHandle, reason: Reason, pid: i32, status: i32, seconds: f64) {
         let Some(job) = self.jobs.get_mut(handle) else { return };
-        let informs = reason == Reason::SoftTimeout;
+        let informs = matches!(reason, Reason::SoftTimeout | Reason::Accepted);
         let notice = Self::delivery_notice(job, if informs { 0 } else { handle }, reason);
         if !informs {
             job.announced = true;

@@ -13,7 +13,7 @@ use mio::{Events, Poll, Token};
 use crate::broker::{Broker, BrokerEvent, DeliveryTag, Settlement, TokenRange};
 use crate::clock::{Clock, MonotonicNs, monotonic_ns};
 use crate::config::EngineConfig;
-use crate::engine::children::{ChildToken, Place};
+use crate::engine::children::{Child, ChildToken, Place};
 use crate::engine::counters::Counters;
 use crate::engine::jobs::{JobHandle, JobTable};
 use crate::engine::lifecycle::Lifecycle;
@@ -86,6 +86,8 @@ pub struct Node {
     pub(super) next_tidy_ns: MonotonicNs,
     /// Jobs that ended in this turn.
     pub(super) ended: usize,
+    /// Some task's request wants to be told of its start and its end.
+    pub(super) watches: bool,
     /// The broker is to be driven again at once: what it delivered changed what it is asked for.
     pub(super) restless: bool,
     pub(super) watch: Watch,
@@ -339,10 +341,15 @@ impl Node {
                 continue;
             }
             load.busy += 1;
-            let first = child.link.handed().next().and_then(|handed| self.jobs.get(handed.job));
-            load.stuck += u32::from(first.is_some_and(|job| now_ns.saturating_sub(job.started_ns) > window_ns));
+            load.stuck += u32::from(self.runs_longer_than(child, window_ns, now_ns));
         }
         load
+    }
+
+    /// Whether a child has been busy with one job for longer than that.
+    pub(super) fn runs_longer_than(&self, child: &Child, limit_ns: u64, now_ns: MonotonicNs) -> bool {
+        let first = child.link.handed().next().and_then(|handed| self.jobs.get(handed.job));
+        first.is_some_and(|job| job.started_ns != 0 && now_ns.saturating_sub(job.started_ns) > limit_ns)
     }
 
     pub(super) fn queue_name(&self, queue: u16) -> &str {

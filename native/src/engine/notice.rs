@@ -35,6 +35,10 @@ pub enum Reason {
     Rejected,
     /// Delivered too often.
     TooManyDeliveries,
+    /// A watched task was started; for information.
+    Accepted,
+    /// A watched task ended; its request settles it.
+    Ended,
 }
 
 impl Reason {
@@ -57,6 +61,8 @@ impl Reason {
             Reason::Terminated => "terminated",
             Reason::Rejected => "rejected",
             Reason::TooManyDeliveries => "too_many_deliveries",
+            Reason::Accepted => "accepted",
+            Reason::Ended => "ended",
         }
     }
 }

@@ -23,8 +23,9 @@ enum Report {
     Flush { number: u64 },
 }
 
-impl From<ChildFrame<'_>> for Report {
-    fn from(frame: ChildFrame<'_>) -> Self {
+impl Report {
+    /// Copies a frame; `keeps_texts` if Python may be shown the end of any task.
+    fn of(frame: ChildFrame<'_>, keeps_texts: bool) -> Self {
         match frame {
             ChildFrame::Store { sequence, is_success, key, value } => {
                 Report::Store { sequence, is_success, key: key.into(), value: value.into() }
@@ -32,12 +33,8 @@ impl From<ChildFrame<'_>> for Report {
             ChildFrame::Finish { sequence, outcome, runtime_s, text } => {
                 // Only what Python is shown needs its text.
                 let is_shown = matches!(outcome, Outcome::Rejected | Outcome::RejectedRequeue | Outcome::Undecodable);
-                Report::Finish {
-                    sequence,
-                    outcome,
-                    runtime_s,
-                    text: if is_shown { text.into() } else { Box::default() },
-                }
+                let text = if is_shown || keeps_texts { text.into() } else { Box::default() };
+                Report::Finish { sequence, outcome, runtime_s, text }
             }
             ChildFrame::Flush { number } => Report::Flush { number },
         }
@@ -62,7 +59,7 @@ impl Node {
                 self.on_started(index, handed, started_ns);
             }
             let Some(child) = &mut self.places[index].child else { return };
-            match child.link.next_frame(|frame| Report::from(frame)) {
+            match child.link.next_frame(|frame| Report::of(frame, self.watches)) {
                 Ok(Some(report)) => self.on_report(index, report),
                 Ok(None) => return,
                 Err(error) => {
@@ -96,6 +93,7 @@ impl Node {
         let hard_s = positive(message_hard).or(positive(task.and_then(|task| task.time_limit_s)));
         let soft_s = positive(message_soft).or(positive(task.and_then(|task| task.soft_time_limit_s)));
         let acks_late = task.is_some_and(|task| task.acks_late);
+        let watched = task.is_some_and(|task| task.watched);
         for (kind, seconds) in [(LimitKind::Soft, soft_s), (LimitKind::Hard, hard_s)] {
             if let Some(seconds) = seconds {
                 self.limits.push(Limit::new(started_ns, seconds, handed.job, kind));
@@ -108,6 +106,10 @@ impl Node {
         }
         if let Some(job) = self.jobs.get_mut(handed.job) {
             job.started_ns = started_ns.max(1);
+        }
+        if watched {
+            let pid = self.places[index].child.as_ref().map_or(0, |child| child.pid);
+            self.announce(handed.job, Reason::Accepted, pid, 0, started_ns as f64 / 1e9);
         }
     }
 
@@ -190,6 +192,14 @@ impl Node {
                     let text = format!("Result store unreachable: {error}. Retrying in {retry_in_s:.2} seconds.");
                     self.notices.push(Notice::log(40, text));
                 }
+                StoreEvent::Refused { error, retry_in_s } => {
+                    let text = format!("Result store refuses writes: {error}. Retrying in {retry_in_s:.2} seconds.");
+                    self.notices.push(Notice::log(30, text));
+                }
+                StoreEvent::GaveUp { error } => {
+                    let text = format!("Result store unreachable: {error}. The next result tries again.");
+                    self.notices.push(Notice::log(40, text));
+                }
                 StoreEvent::Connected => {}
             }
         }
@@ -230,7 +240,8 @@ impl Node {
         let Some(job) = self.jobs.get_mut(handle) else { return };
         job.end = Some(end);
         job.state = DeliveryState::Done;
-        if job.pending_writes == 0 || (job.settled && matches!(end, End::Finished(Outcome::Success))) {
+        let watched = job.task.is_some_and(|task| self.config.tasks[usize::from(task)].watched);
+        if job.pending_writes == 0 || (job.settled && !watched && matches!(end, End::Finished(Outcome::Success))) {
             self.complete(handle);
         }
     }
@@ -247,8 +258,12 @@ impl Node {
             self.jobs.remove(handle);
             return;
         }
+        let watched = job.task.is_some_and(|task| self.config.tasks[usize::from(task)].watched);
         let acks_on_failure = job.task.is_none_or(|task| self.config.tasks[usize::from(task)].acks_on_failure);
         let settlement = match end {
+            End::Finished(outcome) if watched && outcome != Outcome::Undecodable => {
+                return self.show_end(handle, Reason::Ended, 0, false);
+            }
             End::Finished(Outcome::Success | Outcome::Retry | Outcome::Ignored) => Settlement::Ack,
             End::Finished(Outcome::Failure | Outcome::InternalError) if acks_on_failure => Settlement::Ack,
             End::Finished(Outcome::Failure | Outcome::InternalError) => Settlement::Reject,

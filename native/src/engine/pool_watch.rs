@@ -1,5 +1,6 @@
 //! The fork server and the children: greetings, deaths, successors.
 
+use crate::engine::children::Place;
 use crate::engine::jobs::End;
 use crate::engine::node::{FORK_SERVER, FORK_SPARE, Node};
 use crate::engine::notice::{Notice, NoticeKind};
@@ -89,6 +90,11 @@ impl Node {
         }
         let status = if child.pid == 0 { -libc::SIGKILL } else { reap(child.pid).unwrap_or(-libc::SIGKILL) };
         self.counters.children_ended += 1;
+        if place.note_end(&child, status) && self.consuming && self.places.iter().all(Place::is_hopeless) {
+            // Celery's words; Python ends the worker at this level.
+            let text = "Unrecoverable error: WorkerLostError('Could not start worker processes')";
+            self.notices.push(Notice::log(50, text));
+        }
         let remains = child.link.remains();
         for handed in remains.unstarted.iter().rev() {
             self.return_to_ready(handed.job);

@@ -129,12 +129,10 @@ impl Node {
             return;
         }
         for index in 0..self.places.len() {
-            let stuck = self.places[index].child.as_ref().is_some_and(|child| {
-                let first = child.link.handed().next().and_then(|handed| self.jobs.get(handed.job));
-                child.link.unstarted() > 0
-                    && first
-                        .is_some_and(|job| job.started_ns != 0 && now_ns.saturating_sub(job.started_ns) > patience_ns)
-            });
+            let stuck = self.places[index]
+                .child
+                .as_ref()
+                .is_some_and(|child| child.link.unstarted() > 0 && self.runs_longer_than(child, patience_ns, now_ns));
             if stuck {
                 self.take_back_all(index);
             }

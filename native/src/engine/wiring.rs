@@ -45,6 +45,7 @@ pub fn build(config: EngineConfig, fork_server: OwnedFd) -> Result<(Node, Arc<Sh
     let limited = tasks.clone().filter_map(|(index, task)| task.rate_limit_per_s.map(|per_s| (index as u16, per_s)));
     let rates = RateLimits::new(limited);
     let node = Node {
+        watches: config.tasks.iter().any(|task| task.watched),
         task_index: tasks.map(|(index, task)| (task.name.as_str().into(), index as u16)).collect(),
         expected_ns: vec![0; config.tasks.len()],
         started_by_task: vec![0; config.tasks.len()],

@@ -82,6 +82,7 @@ fn task(object: &Bound<'_, PyAny>) -> PyResult<TaskConfig> {
         time_limit_s: field(object, "time_limit_s")?,
         rate_limit_per_s: field(object, "rate_limit_per_s")?,
         parent_lane: field(object, "parent_lane")?,
+        watched: field(object, "watched")?,
     })
 }
 

@@ -56,6 +56,18 @@ pub enum StoreEvent {
         /// Seconds until the next attempt.
         retry_in_s: f64,
     },
+    /// The store is reachable and refuses writes for now (a full server); said at the first refusal in a row.
+    Refused {
+        /// Why.
+        error: Error,
+        /// Seconds until the next attempt.
+        retry_in_s: f64,
+    },
+    /// The store is unreachable, nothing is queued, and nothing is tried until the next write.
+    GaveUp {
+        /// Why.
+        error: Error,
+    },
     /// Reachable again.
     Connected,
 }

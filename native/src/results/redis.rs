@@ -150,6 +150,9 @@ impl RedisResultStore {
     /// Fails what is queued; the next write asks for a connection again.
     fn give_up(&mut self, error: &Error, events: &mut Vec<StoreEvent>) {
         self.open_at_ns = None;
+        if self.backlog.len() == 0 {
+            events.push(StoreEvent::GaveUp { error: error.clone() });
+        }
         for pending in self.backlog.drain() {
             events.push(StoreEvent::Failed { token: pending.write.token, error: error.clone() });
         }
@@ -193,8 +196,14 @@ impl RedisResultStore {
         if error.is_retryable() {
             // Batches refused together count once.
             if self.send_at_ns <= now_ns {
+                let is_news = !self.refused.is_failing();
                 match self.refused.fail(false) {
-                    Some(retry_in_s) => self.send_at_ns = now_ns + to_ns(retry_in_s),
+                    Some(retry_in_s) => {
+                        self.send_at_ns = now_ns + to_ns(retry_in_s);
+                        if is_news {
+                            events.push(StoreEvent::Refused { error, retry_in_s });
+                        }
+                    }
                     None => return fail_all(&batch, &error, events),
                 }
             }

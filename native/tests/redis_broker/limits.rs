@@ -139,7 +139,7 @@ fn messages_are_not_changed_by_registering_and_returning() {
     factory.publish("q", "m0", 0);
     let mut driver = Driver::connected(factory.broker(&setup()));
     driver.receive(1);
-    driver.settle_all(Settlement::Requeue);
+    driver.settle_all(Settlement::Release);
     let returned = factory.client().ok(&[b"LINDEX", b"q", b"0"]).into_bytes().unwrap();
     assert_eq!(String::from_utf8(returned).unwrap(), String::from_utf8(original).unwrap());
     driver.stop();
@@ -359,4 +359,58 @@ fn a_broker_cannot_be_started_twice() {
     assert_eq!(broker.start(poll.registry(), tokens, 1).unwrap_err().kind(), ErrorKind::Internal);
     broker.stop(poll.registry());
     broker.stop(poll.registry());
+}
+
+#[test]
+fn entries_that_nobody_can_read_do_not_hide_what_comes_after_them() {
+    let mut factory = RedisFactory::new("");
+    let mut client = factory.client();
+    for nth in 0..450 {
+        let (tag, score) = (format!("stock-{nth}"), format!("{}", 1 + nth));
+        client.ok(&[b"HSET", b"unacked", tag.as_bytes(), b"no entry at all"]);
+        client.ok(&[b"ZADD", b"unacked_index", score.as_bytes(), tag.as_bytes()]);
+    }
+    let entry = [b"[".as_slice(), &envelope("m0", 0), b", \"\", \"q\"]"].concat();
+    client.ok(&[b"HSET", b"unacked", b"stock-last", &entry]);
+    client.ok(&[b"ZADD", b"unacked_index", b"1000", b"stock-last"]);
+    let mut driver = Driver::connected(factory.broker(&setup()));
+    assert_eq!(driver.receive(1), ["m0"]);
+    driver.settle_all(Settlement::Ack);
+    assert_eq!(factory.held(), 450);
+    driver.stop();
+}
+
+#[test]
+fn what_comes_back_says_so_as_kombus_messages_do() {
+    let mut factory = RedisFactory::new("");
+    let bodies: [(&[u8], &[u8]); 4] = [
+        (
+            br#"{"body": "e30=", "headers": {"id": "a", "task": "t"}, "properties": {"delivery_info": {"exchange": ""}}}"#,
+            br#"{"body": "e30=", "headers": {"redelivered": true, "id": "a", "task": "t"}, "properties": {"delivery_info": {"redelivered": true, "exchange": ""}}}"#,
+        ),
+        (
+            br#"{"headers":{},"properties":{"delivery_info":{}},"body":"\"headers\": {"}"#,
+            br#"{"headers":{"redelivered": true},"properties":{"delivery_info":{"redelivered": true}},"body":"\"headers\": {"}"#,
+        ),
+        (br#"{"headers": {"redelivered": true}}"#, br#"{"headers": {"redelivered": true}}"#),
+        (b"no json", b"no json"),
+    ];
+    let mut driver = Driver::connected(factory.broker(&setup()));
+    for (before, after) in bodies {
+        // Twice: a mark is not repeated, and the count goes on.
+        factory.client().ok(&[b"LPUSH", b"q", before]);
+        for round in 0..2 {
+            driver.delivered.clear();
+            driver.receive(1);
+            assert_eq!(driver.delivered[0].deliveries, round);
+            driver.settle_all(Settlement::Requeue);
+            let list = factory.client().strings(&[b"LRANGE", b"q", b"0", b"-1"]);
+            assert_eq!(list, [String::from_utf8_lossy(after).into_owned()]);
+        }
+        driver.delivered.clear();
+        driver.receive(1);
+        assert_eq!(driver.delivered[0].deliveries, 2);
+        driver.settle_all(Settlement::Ack);
+    }
+    driver.stop();
 }

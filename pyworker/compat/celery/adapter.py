@@ -20,7 +20,7 @@ from pyworker.compat.celery.receipts import ReceiptLog
 from pyworker.compat.celery.request_facade import Requests
 from pyworker.compat.celery.result_settings import redis_results
 from pyworker.compat.celery.revocations import unwatch_revoked, watch_revoked
-from pyworker.compat.celery.task_specs import task_configs, task_specs
+from pyworker.compat.celery.task_specs import task_configs, task_specs, watched_tasks
 from pyworker.compat.celery.versions import require_supported
 from pyworker.compat.celery.worker_facade import make_worker
 from pyworker.worker.config import EngineConfig, PoolConfig, PrefetchConfig, ShutdownConfig
@@ -102,7 +102,7 @@ class CeleryWorkerApp:
             hostname=self.hostname,
             broker=redis_broker(self.app, self.hostname),
             results=redis_results(self.app),
-            tasks=task_configs(specs),
+            tasks=task_configs(specs, watched_tasks(self.app, specs)),
             pool=PoolConfig(
                 concurrency=int(worker.concurrency),
                 max_tasks_per_child=worker.max_tasks_per_child,

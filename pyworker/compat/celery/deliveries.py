@@ -19,6 +19,8 @@ from celery.utils.log import get_logger
 from celery.worker import state
 
 from pyworker.compat.celery import rewriting
+from pyworker.compat.celery.held_requests import HeldRequests
+from pyworker.compat.celery.job_reports import read_report
 from pyworker.worker.protocol import Verdict
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class Deliveries:
         self._books = books
         self._is_stopping_cold = is_stopping_cold
         self._handed_over: list[Any] = []
+        self._held = HeldRequests()
         #: Deliveries released once already: what the engine shows again, it does not want to run.
         self._released: set[int] = set()
         self._on_task: Callable[[Message], Any] | None = None
@@ -70,7 +73,10 @@ class Deliveries:
             "terminated": self._terminated,
             "rejected": self._rejected,
             "too_many_deliveries": self._too_many_deliveries,
+            "ended": self._ended,
         }
+        #: What a request is told while its job still runs.
+        self._informing = {"accepted": self._accepted, "soft_timeout": self._soft_timeout}
 
     def hand_over(self, request: Any) -> None:
         """Take a request that a strategy hands to the pool."""
@@ -83,14 +89,18 @@ class Deliveries:
 
     def _resolve(self, notice: Notice) -> Verdict:
         message = self._requests.message(notice)
+        request = self._held.find(notice, message) if notice.reason != "parent_lane" else None
+        message = message if request is None else request.message
         try:
-            if notice.reason == "soft_timeout":
-                self._soft_timeout(notice, message)
+            if notice.reason in self._informing:
+                self._informing[notice.reason](self._request(notice, message, request), notice)
                 return Verdict.ACK
             work = self._jobs.get(notice.reason)
             if work is None or notice.task_name not in self._consumer.app.tasks:
                 return self._consume(notice, message)
-            verdict = work(notice, message)
+            verdict = work(self._request(notice, message, request), notice)
+            # Celery before 5.6 queues acknowledgements instead of making them.
+            self._consumer.perform_pending_operations()
         except Exception:
             # A receiver, a hook or the result store failed; the worker outlives it and the message keeps its rule.
             logger.exception("Error on handling %s[%s] (%s)", notice.task_name, notice.task_id, notice.reason)
@@ -139,6 +149,7 @@ class Deliveries:
 
     def _dispatch(self, notice: Notice, message: Message, request: Any) -> Verdict:
         forget(request)
+        self._held.keep(message, request)
         if is_old_protocol(request) or notice.reason == "invalid_task":
             assert self.engine is not None
             rewriting.rewrite(self.engine, notice.handle, request, message)
@@ -146,8 +157,30 @@ class Deliveries:
 
     # -- jobs
 
-    def _discarded(self, notice: Notice, message: Message) -> Verdict | None:
-        request = self._requests.build(notice, message)
+    def _request(self, notice: Notice, message: Message, held: Any) -> Any:
+        """Return the request that was held since the receipt, or one that looks like it."""
+        request = self._requests.build(notice, message) if held is None else held
+        if notice.pid:
+            request.worker_pid = notice.pid
+        return request
+
+    def _accepted(self, request: Any, notice: Notice) -> None:
+        counted = state.total_count.copy(), list(state.all_total_count)
+        request.on_accepted(notice.pid, notice.seconds)
+        # The engine keeps these books.
+        forget(request)
+        state.total_count.clear()
+        state.total_count.update(counted[0])
+        state.all_total_count[:] = counted[1]
+
+    def _ended(self, request: Any, notice: Notice) -> None:
+        report = read_report(notice.text)
+        if report.escaped:
+            request.on_failure(report.value)
+        else:
+            request.on_success((report.failed, report.value, report.runtime_s))
+
+    def _discarded(self, request: Any, notice: Notice) -> Verdict | None:
         if notice.handle in self._released:
             self._released.discard(notice.handle)
             state.revoked.add(request.id)
@@ -155,19 +188,19 @@ class Deliveries:
             return None
         # Celery's own rule decides: its set was cleared or has forgotten the id, so the task runs.
         self._released.add(notice.handle)
+        self._held.keep(request.message, request)
         return Verdict.DISPATCH
 
-    def _started(self, notice: Notice, message: Message) -> Any:
-        request = self._requests.build(notice, message)
+    def _started(self, request: Any) -> Any:
         if not request.task.acks_late:
             request.acknowledged = True
         return request
 
-    def _lost(self, notice: Notice, message: Message) -> Verdict | None:
+    def _lost(self, request: Any, notice: Notice) -> Verdict | None:
         if self._is_stopping_cold() and notice.status < 0:
-            return self._cancelled(self._started(notice, message))
+            return self._cancelled(self._started(request))
         text = f"Worker exited prematurely: {human_status(notice.status)} Job: {self._job_number()}."
-        self._started(notice, message).on_failure(raised(WorkerLostError(text)))
+        self._started(request).on_failure(raised(WorkerLostError(text)))
         return None
 
     def _job_number(self) -> int:
@@ -180,19 +213,17 @@ class Deliveries:
         # Upstream leaves it unacknowledged, and closing its channel puts it back into the queue.
         return Verdict.REQUEUE if request.task.acks_late else None
 
-    def _too_many_deliveries(self, notice: Notice, message: Message) -> Verdict:
-        request = self._requests.build(notice, message)
+    def _too_many_deliveries(self, request: Any, notice: Notice) -> Verdict:
         text = notice.text or "Message was delivered too often without finishing."
         # Not the request's own on_failure: it would requeue what the task wants back after a lost worker.
         record_failure(request, raised(WorkerLostError(text)))
         return Verdict.REJECT
 
-    def _soft_timeout(self, notice: Notice, message: Message) -> None:
-        request = self._requests.build(notice, message)
+    def _soft_timeout(self, request: Any, notice: Notice) -> None:
         request.on_timeout(True, self._limit(request, notice.seconds, is_soft=True))
 
-    def _hard_timeout(self, notice: Notice, message: Message) -> None:
-        request = self._started(notice, message)
+    def _hard_timeout(self, request: Any, notice: Notice) -> None:
+        request = self._started(request)
         limit = self._limit(request, notice.seconds, is_soft=False)
         # Both, as upstream: the pool fails the job, then tells its timeout.
         request.on_failure(raised(TimeLimitExceeded(limit)))
@@ -208,16 +239,16 @@ class Deliveries:
             candidates = (hard, request.task.time_limit, controller.time_limit)
         return next((limit for limit in candidates if limit is not None and limit == seconds), seconds)
 
-    def _terminated(self, notice: Notice, message: Message) -> Verdict | None:
-        request = self._started(notice, message)
+    def _terminated(self, request: Any, notice: Notice) -> Verdict | None:
+        request = self._started(request)
         if self._is_stopping_cold() and notice.task_id not in self.terminated_by_command:
             return self._cancelled(request)
         self.terminated_by_command.discard(notice.task_id)
         request._announce_revoked("terminated", True, _signal(notice.status), False)
         return None
 
-    def _rejected(self, notice: Notice, message: Message) -> None:
-        request = self._started(notice, message)
+    def _rejected(self, request: Any, notice: Notice) -> None:
+        request = self._started(request)
         # The child sends the exception's repr; ``None`` is how it prints a missing reason.
         reason = notice.text.partition("reject requeue=")[2].partition(": ")[2] or notice.text
         error = Reject(None if reason in ("", "None") else reason, requeue=notice.requeue)
@@ -225,7 +256,7 @@ class Deliveries:
 
     def _default(self, notice: Notice) -> Verdict:
         task = self._consumer.app.tasks.get(notice.task_name)
-        if task is not None and task.acks_late and notice.reason in {"lost", "terminated"}:
+        if task is not None and task.acks_late and notice.reason in {"lost", "terminated", "ended"}:
             return Verdict.ABANDON
         return Verdict.REJECT if notice.reason in {"malformed", "undecodable", "unknown_task"} else Verdict.ACK
 
@@ -276,6 +307,7 @@ def announce_cancelled(request: Any) -> None:
 def forget(request: Any) -> None:
     """Take a request out of Celery's books: the engine keeps them, and nothing would remove it there."""
     state.requests.pop(request.id, None)
+    state.active_requests.discard(request)
     state.reserved_requests.discard(request)
     getattr(state, "scheduled_requests", state.reserved_requests).discard(request)
 

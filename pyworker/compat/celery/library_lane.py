@@ -15,7 +15,10 @@ from kombu.serialization import loads, prepare_accept_content
 from kombu.utils.encoding import safe_repr
 
 from pyworker._native import NativeError, decompress
+from pyworker.compat.celery.held_requests import has_own_request
+from pyworker.compat.celery.job_reports import JobReport, write_report
 from pyworker.compat.celery.outcomes import read_outcome
+from pyworker.compat.celery.versions import installed_version
 from pyworker.worker.protocol import Outcome
 from pyworker.worker.tracing import sendable
 
@@ -64,6 +67,15 @@ def _decompress(body: bytes, method: str) -> bytes:
     return plain
 
 
+def _storable(error: BaseException) -> Exception:
+    """Return what result stores before Celery 5.7 can write: they know exceptions that are an ``Exception`` alone."""
+    if isinstance(error, Exception):
+        return error
+    kind = type(error)
+    made: Exception = type(kind.__name__, (Exception,), {"__module__": kind.__module__})(*error.args)
+    return made
+
+
 class LibraryLane:
     """Runs decoded jobs by ``task.__trace__`` and reports what comes of any tracer."""
 
@@ -71,6 +83,7 @@ class LibraryLane:
         self._app = app
         self._hostname = hostname
         self._names = task_names
+        self._is_watched = [has_own_request(app.tasks[name]) for name in task_names]
 
     def trace(self, index: int, run: Run, link: ChildLink) -> None:
         """Run a decoded job by Celery's tracer, whatever that is by now, and report it."""
@@ -82,7 +95,17 @@ class LibraryLane:
         run.result, run.info, runtime_s, text = task.__trace__(run.task_id, run.args, run.kwargs, run.request)
         run.runtime_s = runtime_s or 0.0
         run.text = text or ""
-        self.finish(run, link)
+        if self._is_watched[index]:
+            self._report(
+                run, JobReport(False, run.info is not None, run.result if run.info else run.text, runtime_s), link
+            )
+        else:
+            self.finish(run, link)
+
+    def _report(self, run: Run, report: JobReport, link: ChildLink) -> None:
+        """Report to the request in the main process, which does what is left to do."""
+        outcome = Outcome.INTERNAL_ERROR if report.escaped else read_outcome(run.result, run.info)[0]
+        link.finish(run.sequence, outcome, run.runtime_s, write_report(report))
 
     def finish(self, run: Run, link: ChildLink) -> None:
         """Report what a tracer returned."""
@@ -103,6 +126,10 @@ class LibraryLane:
             # It was finished already: a time limit that came too late to hit anything.
             logger.error("Task %s ended before this could reach it: %r", run.task_id, error)
             return
+        if self._is_watched[index]:
+            einfo = ExceptionInfo((type(error), error, error.__traceback__))
+            self._report(run, JobReport(True, True, einfo, run.runtime_s), link)
+            return
         outcome = Outcome.INTERNAL_ERROR
         if isinstance(error, Reject):
             outcome = Outcome.REJECTED_REQUEUE if error.requeue else Outcome.REJECTED
@@ -118,7 +145,7 @@ class LibraryLane:
         try:
             task.backend.mark_as_failure(
                 run.task_id,
-                error,
+                error if installed_version() >= (5, 7) else _storable(error),
                 request=context,
                 store_result=not ignored or task.store_errors_even_if_ignored,
             )

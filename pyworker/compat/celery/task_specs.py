@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.utils.time import rate
 
+from pyworker.compat.celery.held_requests import has_own_request
 from pyworker.compat.celery.lanes import lane_of
 from pyworker.worker.config import Lane, TaskConfig
 from pyworker.worker.protocol import TaskSpec
@@ -53,8 +54,18 @@ def _seconds(limit: Any) -> float | None:
     return float(limit) if limit else None
 
 
-def task_configs(specs: Iterable[TaskSpec]) -> tuple[TaskConfig, ...]:
-    """Return the engine's part of the descriptions, in the same order."""
+def watched_tasks(app: Any, specs: Iterable[TaskSpec]) -> frozenset[str]:
+    """Return the names of the tasks whose own request class is told of start and end."""
+    return frozenset(spec.name for spec in specs if has_own_request(app.tasks[spec.name]))
+
+
+def task_configs(specs: Iterable[TaskSpec], watched: frozenset[str] = frozenset()) -> tuple[TaskConfig, ...]:
+    """Return the engine's part of the descriptions, in the same order.
+
+    Args:
+        specs: the descriptions.
+        watched: names of the tasks whose request is told of start and end.
+    """
     return tuple(
         TaskConfig(
             name=spec.name,
@@ -64,6 +75,7 @@ def task_configs(specs: Iterable[TaskSpec]) -> tuple[TaskConfig, ...]:
             time_limit_s=spec.time_limit_s,
             rate_limit_per_s=spec.rate_limit_per_s,
             parent_lane=spec.lane is Lane.PARENT,
+            watched=spec.name in watched,
         )
         for spec in specs
     )

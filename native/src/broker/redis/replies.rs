@@ -44,7 +44,7 @@ impl RedisBroker {
             Request::Heartbeat { sent_ns } => self.on_heartbeat(sent_ns, reply, now_ns)?,
             Request::Scan { owner, found, .. } => self.on_scanned(owner, found, reply, now_ns)?,
             Request::Reclaim { last, .. } => self.on_reclaimed(last, &reply),
-            Request::Visible { ceiling_s } => self.on_swept(ceiling_s, reply, now_ns)?,
+            Request::Visible { ceiling_s, .. } => self.on_swept(ceiling_s, reply, now_ns)?,
             Request::Bindings { restore, routing_key, .. } => {
                 self.on_bindings(*restore, &routing_key, reply, now_ns)?
             }

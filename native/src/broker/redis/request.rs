@@ -90,6 +90,8 @@ pub(super) enum Request {
     },
     Visible {
         ceiling_s: f64,
+        /// Tags at the head that are not looked at.
+        passed: u64,
     },
     /// The bindings of an exchange, to know where a stock worker's message belongs.
     Bindings {
@@ -168,7 +170,7 @@ impl Phrasebook<'_> {
                 command.arg(b"MATCH").arg(&pattern).arg(b"COUNT").arg_u64(SCAN_STEP);
             }
             Request::Reclaim { owner, tags, last } => self.write_reclaim(owner, tags, *last, out),
-            Request::Visible { ceiling_s } => self.write_visible(*ceiling_s, out),
+            Request::Visible { ceiling_s, passed } => self.write_visible(*ceiling_s, *passed, out),
             Request::Bindings { exchange, .. } => {
                 let key = [&keys.prefix, b"_kombu.binding.".as_slice(), exchange.as_bytes()].concat();
                 write_command(out, &[b"SMEMBERS", &key]);
@@ -261,12 +263,13 @@ impl Phrasebook<'_> {
         command.args(tags);
     }
 
-    fn write_visible(&self, ceiling_s: f64, out: &mut Vec<u8>) {
+    fn write_visible(&self, ceiling_s: f64, passed: u64, out: &mut Vec<u8>) {
         let keys = self.keys;
         let names: [&[u8]; 5] = [&keys.unacked, &keys.unacked_index, &keys.deliveries, &keys.nodes, &keys.mutex];
-        let mut command = self.evalsha(Script::Visible, &names, 9, out);
+        let mut command = self.evalsha(Script::Visible, &names, 10, out);
         command.arg(&keys.prefix).arg(&keys.separator).arg_u64(DELIVERIES_LIFE_S).arg_f64(ceiling_s);
         command.arg_u64(SWEEP_BATCH as u64).arg(self.owner).arg_u64(MUTEX_LIFE_S).arg_f64(DEAD_AFTER_S).arg(self.owner);
+        command.arg_u64(passed);
     }
 
     fn write_restore(&self, restore: &Restore, out: &mut Vec<u8>) {

@@ -31,6 +31,8 @@ pub(super) struct Sweeping {
     reclaiming: bool,
     /// How many messages had come back when the last sweep that found as many as it may was answered.
     reclaimed_before: Option<u64>,
+    /// Tags at the head of the index that nothing can be done about; passed over until the end was seen.
+    passed: u64,
     /// The server refused a sweep; said once.
     refused: bool,
 }
@@ -38,7 +40,7 @@ pub(super) struct Sweeping {
 impl Sweeping {
     pub(super) fn new(visibility_timeout_s: f64) -> Self {
         let interval_ns = to_ns((visibility_timeout_s / 3.0).clamp(1.0, SWEEP_MAX_S));
-        Self { interval_ns, next_ns: 0, reclaiming: false, reclaimed_before: None, refused: false }
+        Self { interval_ns, next_ns: 0, reclaiming: false, reclaimed_before: None, passed: 0, refused: false }
     }
 
     pub(super) fn make_due(&mut self) {
@@ -68,7 +70,7 @@ impl RedisBroker {
         }
         self.sweeping.next_ns = now_ns + self.sweeping.interval_ns;
         let ceiling_s = self.clock.wall_s() - self.config.visibility_timeout_s;
-        self.ask(Request::Visible { ceiling_s }, now_ns);
+        self.ask(Request::Visible { ceiling_s, passed: self.sweeping.passed }, now_ns);
     }
 
     pub(super) fn on_heartbeat(&mut self, sent_ns: MonotonicNs, reply: Frame, now_ns: MonotonicNs) -> Result<()> {
@@ -130,15 +132,21 @@ impl RedisBroker {
         }
     }
 
-    /// A sweep looks at a bounded number of tags. When there are more the next one follows soon, as long
-    /// as messages do come back; entries that nobody can read must not keep us busy.
-    fn sweep_on(&mut self, seen: usize, now_ns: MonotonicNs) {
-        let reclaimed = self.counters.reclaimed;
-        if seen < SWEEP_BATCH {
+    /// A sweep looks at a bounded number of tags. When there are more the next one follows soon. While messages
+    /// come back it looks at the same place; entries that nobody can read are passed over, so that they neither
+    /// hide what comes after them nor keep us busy.
+    fn sweep_on(&mut self, seen: u64, forgotten: u64, now_ns: MonotonicNs) {
+        if seen < SWEEP_BATCH as u64 {
             self.sweeping.reclaimed_before = None;
-        } else if self.sweeping.reclaimed_before.replace(reclaimed) != Some(reclaimed) {
-            self.sweeping.next_ns = now_ns + NEXT_SWEEP_NS;
+            self.sweeping.passed = 0;
+            return;
         }
+        let reclaimed = self.counters.reclaimed;
+        let came_back = self.sweeping.reclaimed_before.replace(reclaimed) != Some(reclaimed);
+        if !came_back && forgotten == 0 {
+            self.sweeping.passed += seen;
+        }
+        self.sweeping.next_ns = now_ns + NEXT_SWEEP_NS;
     }
 
     pub(super) fn on_swept(&mut self, ceiling_s: f64, reply: Frame, now_ns: MonotonicNs) -> Result<()> {
@@ -149,9 +157,10 @@ impl RedisBroker {
             self.fetching.look_again();
         }
         let Some(foreign) = parts.next() else { return Ok(()) };
-        let foreign = foreign.into_array()?;
-        self.sweep_on(returned as usize + foreign.len() / 2, now_ns);
-        let mut foreign = foreign.into_iter();
+        let mut foreign = foreign.into_array()?.into_iter();
+        let mut count = || parts.next().and_then(|part| part.as_integer()).unwrap_or(0).max(0) as u64;
+        let (seen, forgotten) = (count(), count());
+        self.sweep_on(seen, forgotten, now_ns);
         while let (Some(tag), Some(entry)) = (foreign.next(), foreign.next()) {
             self.restore(tag.into_bytes()?, &entry.into_bytes()?, ceiling_s, now_ns);
         }

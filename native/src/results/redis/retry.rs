@@ -19,6 +19,11 @@ impl Attempts {
         self.failures = 0;
     }
 
+    /// Whether the last attempt failed.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
     /// It failed: seconds until the next attempt, or `None` when the policy says to give up. Giving up
     /// begins the count anew, because what comes later deserves its own attempts.
     pub(super) fn fail(&mut self, is_first_connection: bool) -> Option<f64> {

@@ -22,6 +22,27 @@ local function list_of(tag, queue, keyprefix, separator)
   return keyprefix .. queue .. separator .. string.format('%d', priority)
 end
 
+local MARK = '"redelivered": true'
+
+-- Puts the mark into the first object of that name after `from`. An unescaped quote cannot stand inside a JSON
+-- string, so what looks like a key is one.
+local function mark_object(message, name, from)
+  local found, at = string.find(message, '"' .. name .. '": {', from, true)
+  if not found then found, at = string.find(message, '"' .. name .. '":{', from, true) end
+  if not found then return message end
+  local rest = string.sub(message, at + 1)
+  local comma = string.find(rest, '^%s*}') and '' or ', '
+  return string.sub(message, 1, at) .. MARK .. comma .. rest
+end
+
+-- What kombu's restore says in a message that comes back: in its headers and in its delivery_info.
+local function as_redelivered(message)
+  if string.sub(message, 1, 1) ~= '{' or string.find(message, MARK, 1, true) then return message end
+  local marked = mark_object(message, 'headers')
+  local _, properties_at = string.find(marked, '"properties": ?{')
+  return properties_at and mark_object(marked, 'delivery_info', properties_at) or marked
+end
+
 -- Deliveries are counted by the message's digest, the only name that survives without decoding it.
 local function count_delivery(counts, message, expire_s)
   redis.call('HINCRBY', counts, redis.sha1hex(message), 1)

@@ -19,6 +19,7 @@ for at = 8, #ARGV do
   local message, queue
   if entry then message, queue = open_entry(entry) end
   if message then
+    message = as_redelivered(message)
     count_delivery(KEYS[3], message, ARGV[3])
     put_back(KEYS[1], KEYS[2], tag, list_of(tag, queue, ARGV[1], ARGV[2]), message)
     returned = returned + 1

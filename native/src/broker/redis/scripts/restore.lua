@@ -6,6 +6,7 @@
 
 local score = tonumber(redis.call('ZSCORE', KEYS[2], ARGV[1]))
 if not score or score > tonumber(ARGV[2]) or redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
-count_delivery(KEYS[3], ARGV[3], ARGV[4])
-for at = 4, #KEYS do put_back(KEYS[1], KEYS[2], ARGV[1], KEYS[at], ARGV[3]) end
+local message = as_redelivered(ARGV[3])
+count_delivery(KEYS[3], message, ARGV[4])
+for at = 4, #KEYS do put_back(KEYS[1], KEYS[2], ARGV[1], KEYS[at], message) end
 return 1
