@@ -1,21 +1,13 @@
 //! A blocking connection: commands out, answers in.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
-use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use crate::broker::redis::handshake::{self, RawSocket};
 use crate::config::RedisAddress;
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::resp::{Frame, FrameScanner, Limits, decode, write_command};
-
-#[derive(Debug)]
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
 
 /// Whether a failed exchange may have reached the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +21,7 @@ pub(super) enum SendError {
 /// One connection. After any error it must be dropped.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: Stream,
+    stream: RawSocket,
     input: Vec<u8>,
     consumed: usize,
     scanner: FrameScanner,
@@ -42,13 +34,10 @@ pub(super) struct Connection {
 impl Connection {
     /// Connects and introduces itself, within the address's connect timeout.
     pub(super) fn open(address: &RedisAddress) -> Result<Self> {
-        let (raw, _) = handshake::open(address)?;
+        let stream = handshake::open(address)?.socket;
         let answer_timeout = address.socket_timeout_s.filter(|limit_s| *limit_s > 0.0).map(duration);
         let connection = Self {
-            stream: match raw {
-                RawSocket::Tcp(stream) => Stream::Tcp(stream),
-                RawSocket::Unix(stream) => Stream::Unix(stream),
-            },
+            stream,
             input: Vec::new(),
             consumed: 0,
             scanner: FrameScanner::new(Limits::default()),
@@ -56,17 +45,13 @@ impl Connection {
             ping_timeout: duration(address.connect_timeout_s),
             answer_timeout,
         };
-        connection.stream.set_blocking()?;
         connection.stream.set_timeout(answer_timeout)?;
         Ok(connection)
     }
 
     /// The descriptor, for a child process that has to get rid of it.
     pub(super) fn descriptor(&self) -> RawFd {
-        match &self.stream {
-            Stream::Tcp(stream) => stream.as_raw_fd(),
-            Stream::Unix(stream) => stream.as_raw_fd(),
-        }
+        self.stream.descriptor()
     }
 
     /// Whether the connection can be used again after a pause: the server has neither closed it nor said
@@ -104,7 +89,7 @@ impl Connection {
     pub(super) fn send(&mut self, bytes: &[u8]) -> std::result::Result<(), SendError> {
         let mut written = 0;
         while written < bytes.len() {
-            match self.stream.writer().write(&bytes[written..]) {
+            match self.stream.write(&bytes[written..]) {
                 Ok(0) => {
                     let error = Error::new(ErrorKind::Connection, "redis: the connection takes no more");
                     return Err(SendError::after(written, error));
@@ -114,7 +99,7 @@ impl Connection {
                 Err(error) => return Err(SendError::after(written, Error::from(error).context("redis"))),
             }
         }
-        Ok(())
+        self.stream.flush().map_err(|error| SendError::MaybeSent(Error::from(error).context("redis")))
     }
 
     /// Waits for the next answer.
@@ -135,7 +120,7 @@ impl Connection {
                 }
             }
             let mut piece = [0; 16 << 10];
-            match self.stream.reader().read(&mut piece) {
+            match self.stream.read(&mut piece) {
                 Ok(0) => return Err(Error::new(ErrorKind::Connection, "redis closed the connection")),
                 Ok(size) => self.input.extend_from_slice(&piece[..size]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -157,42 +142,6 @@ impl SendError {
     pub(super) fn into_error(self) -> Error {
         match self {
             Self::NothingSent(error) | Self::MaybeSent(error) => error,
-        }
-    }
-}
-
-impl Stream {
-    fn reader(&mut self) -> &mut dyn Read {
-        match self {
-            Stream::Tcp(stream) => stream,
-            Stream::Unix(stream) => stream,
-        }
-    }
-
-    fn writer(&mut self) -> &mut dyn Write {
-        match self {
-            Stream::Tcp(stream) => stream,
-            Stream::Unix(stream) => stream,
-        }
-    }
-
-    fn set_blocking(&self) -> io::Result<()> {
-        match self {
-            Stream::Tcp(stream) => stream.set_nonblocking(false),
-            Stream::Unix(stream) => stream.set_nonblocking(false),
-        }
-    }
-
-    fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        match self {
-            Stream::Tcp(stream) => {
-                stream.set_read_timeout(timeout)?;
-                stream.set_write_timeout(timeout)
-            }
-            Stream::Unix(stream) => {
-                stream.set_read_timeout(timeout)?;
-                stream.set_write_timeout(timeout)
-            }
         }
     }
 }
