@@ -26,7 +26,8 @@ def connect(
     """
     parameters = {**_common(address), "db": address.database, "max_connections": max_connections}
     parameters["client_name"] = address.client_name
-    if retry_on_timeout:
+    if retry_on_timeout and int(redis.__version__.partition(".")[0]) < 6:
+        # Later versions do by default.
         parameters["retry_on_timeout"] = True
     if address.unix_path:
         return redis.Redis(unix_socket_path=address.unix_path, **parameters)

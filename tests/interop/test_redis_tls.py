@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support.certificates import Certificates
-from support.connected import STOCK, connected_client, connected_worker
+from support.connected import connected_client, connected_worker
 from support.redis_kinds import TlsRedisServer
 from support.waiting import eventually
 
@@ -65,15 +65,6 @@ def test_tasks_run_over_tls(library: str, spelled: Any, server: TlsRedisServer, 
         server.client.client_kill_filter(_type="normal", skipme=True)
         assert names.add.delay(1, 1).get(timeout=60) == 2
         assert not [line for line in worker.lines if "Traceback" in line]
-    names.app.close()
-
-
-@pytest.mark.slow
-def test_stock_worker_and_our_client_meet(server: TlsRedisServer, certificates: Certificates) -> None:
-    settings = in_url(server, certificates)
-    names = connected_client("pyworker", settings)
-    with connected_worker("celery", settings, kind=STOCK):
-        assert names.add.delay(20, 22).get(timeout=60) == 42
     names.app.close()
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import redis
-from redis.sentinel import Sentinel
+from redis.sentinel import MasterNotFoundError, Sentinel
 
 from support.ports import free_port
 from support.redis_server import RedisServer
@@ -68,9 +68,9 @@ class TlsRedisServer(RedisServer):
         """A connected client of the tests that believes any certificate."""
         if self._client is None:
             self._client = redis.Redis(
-                port=self.port, password=self.password or None, ssl=True, ssl_cert_reqs="none", ssl_certfile=self._certificates.path("client"),
-                ssl_keyfile=self._certificates.key("client"), decode_responses=True,
-                encoding_errors="surrogateescape", socket_timeout=30,
+                port=self.port, password=self.password or None, ssl=True, ssl_cert_reqs="none",
+                ssl_certfile=self._certificates.path("client"), ssl_keyfile=self._certificates.key("client"),
+                decode_responses=True, encoding_errors="surrogateescape", socket_timeout=30,
             )  # fmt: skip
         return self._client
 
@@ -81,6 +81,7 @@ class SentinelGroup:
     NAME = "pyworker-test"
 
     def __init__(self, **options: str) -> None:
+        options.setdefault("repl_diskless_sync_delay", "0")
         self.primary = RedisServer(**options)
         self.replica = RedisServer(replica_of=self.primary, **options)
         self.ports = [free_port() for _ in range(3)]
@@ -103,8 +104,11 @@ class SentinelGroup:
         return Sentinel([("127.0.0.1", port) for port in self.ports], socket_timeout=5)  # type: ignore[no-untyped-call]
 
     def primary_port(self) -> int:
-        """The port of the server that is primary now."""
-        return int(self.watchers.discover_master(self.NAME)[1])  # type: ignore[no-untyped-call]
+        """The port of the server that is primary now, 0 while the Sentinels agree on none."""
+        try:
+            return int(self.watchers.discover_master(self.NAME)[1])  # type: ignore[no-untyped-call]
+        except MasterNotFoundError:
+            return 0
 
     def client(self) -> Any:
         """A client of whichever server is the primary at each connection."""

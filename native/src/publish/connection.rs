@@ -4,10 +4,15 @@ use std::io::{self, Read, Write};
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-use crate::broker::redis::handshake::{self, RawSocket};
+use crate::broker::redis::handshake::{self, Opened, RawSocket};
+use crate::broker::redis::sentinel::{self, Primary};
 use crate::config::RedisAddress;
 use crate::error::{Error, ErrorKind, Result};
+use crate::net::settings::SentinelSettings;
 use crate::wire::resp::{Frame, FrameScanner, Limits, decode, write_command};
+
+/// How long to wait for an answer before asking Sentinel whether the server is still the primary.
+const SENTINEL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Whether a failed exchange may have reached the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,13 +34,17 @@ pub(super) struct Connection {
     /// How long an answer to a ping may take.
     ping_timeout: Duration,
     answer_timeout: Option<Duration>,
+    /// Without a limit of the user's, Sentinel decides whether waiting makes sense.
+    patience: Option<(SentinelSettings, Primary)>,
 }
 
 impl Connection {
     /// Connects and introduces itself, within the address's connect timeout.
     pub(super) fn open(address: &RedisAddress) -> Result<Self> {
-        let stream = handshake::open(address)?.socket;
-        let answer_timeout = address.socket_timeout_s.filter(|limit_s| *limit_s > 0.0).map(duration);
+        let Opened { socket: stream, primary, .. } = handshake::open(address)?;
+        let limit = address.socket_timeout_s.filter(|limit_s| *limit_s > 0.0).map(duration);
+        let patience = address.sentinel.clone().zip(primary).filter(|_| limit.is_none());
+        let answer_timeout = if patience.is_some() { Some(SENTINEL_INTERVAL) } else { limit };
         let connection = Self {
             stream,
             input: Vec::new(),
@@ -44,6 +53,7 @@ impl Connection {
             last_used: Instant::now(),
             ping_timeout: duration(address.connect_timeout_s),
             answer_timeout,
+            patience,
         };
         connection.stream.set_timeout(answer_timeout)?;
         Ok(connection)
@@ -80,7 +90,9 @@ impl Connection {
         write_command(&mut command, &[b"PING"]);
         self.stream.set_timeout(Some(self.ping_timeout))?;
         self.send(&command).map_err(SendError::into_error)?;
+        let patience = self.patience.take();
         self.receive()?;
+        self.patience = patience;
         self.stream.set_timeout(self.answer_timeout)?;
         Ok(())
     }
@@ -96,6 +108,9 @@ impl Connection {
                 }
                 Ok(size) => written += size,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_timeout(&error) && self.patience.is_some() => {
+                    self.require_primary().map_err(|error| SendError::after(written, error))?;
+                }
                 Err(error) => return Err(SendError::after(written, Error::from(error).context("redis"))),
             }
         }
@@ -124,13 +139,31 @@ impl Connection {
                 Ok(0) => return Err(Error::new(ErrorKind::Connection, "redis closed the connection")),
                 Ok(size) => self.input.extend_from_slice(&piece[..size]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                Err(error) if is_timeout(&error) && self.patience.is_some() => self.require_primary()?,
+                Err(error) if is_timeout(&error) => {
                     return Err(Error::new(ErrorKind::Timeout, "redis: no answer within the socket timeout"));
                 }
                 Err(error) => return Err(Error::from(error).context("redis")),
             }
         }
     }
+}
+
+impl Connection {
+    /// A primary that froze keeps its connections: only Sentinel knows that another one took over.
+    fn require_primary(&self) -> Result<()> {
+        let Some((settings, primary)) = &self.patience else { return Ok(()) };
+        match sentinel::find_primary(settings, Instant::now() + SENTINEL_INTERVAL * 2) {
+            Ok(other) if other != *primary => {
+                Err(Error::new(ErrorKind::Connection, format!("redis: the primary is {other} now, by Sentinel")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 impl SendError {

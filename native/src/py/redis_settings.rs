@@ -30,11 +30,7 @@ pub(super) fn sentinel(object: &Bound<'_, PyAny>) -> PyResult<Option<SentinelSet
         return Ok(None);
     }
     Ok(Some(SentinelSettings {
-        nodes: settings
-            .getattr("nodes")?
-            .try_iter()?
-            .map(|node| redis_address(&node?))
-            .collect::<PyResult<_>>()?,
+        nodes: settings.getattr("nodes")?.try_iter()?.map(|node| redis_address(&node?)).collect::<PyResult<_>>()?,
         master_name: field(&settings, "master_name")?,
         min_other_sentinels: field(&settings, "min_other_sentinels")?,
     }))

@@ -298,9 +298,7 @@ impl Conversation {
     /// AUTH, if there is a password.
     pub(crate) fn authenticate(&mut self, credentials: &Credentials) -> Result<()> {
         match (&credentials.username, &credentials.password) {
-            (Some(user), Some(password)) => {
-                self.expect_ok(&[b"AUTH", user.as_bytes(), password.as_bytes()], "AUTH")
-            }
+            (Some(user), Some(password)) => self.expect_ok(&[b"AUTH", user.as_bytes(), password.as_bytes()], "AUTH"),
             (None, Some(password)) => self.expect_ok(&[b"AUTH", password.as_bytes()], "AUTH"),
             (_, None) => Ok(()),
         }

@@ -128,11 +128,7 @@ impl Drop for Watch {
 }
 
 /// Asks once a second; a question that finds no answer says nothing.
-fn watch_until_moved(
-    settings: &SentinelSettings,
-    primary: &Primary,
-    unwanted: &mpsc::Receiver<()>,
-) -> Option<Primary> {
+fn watch_until_moved(settings: &SentinelSettings, primary: &Primary, unwanted: &mpsc::Receiver<()>) -> Option<Primary> {
     while unwanted.recv_timeout(WATCH_INTERVAL) == Err(RecvTimeoutError::Timeout) {
         let found = find_primary(settings, Instant::now() + WATCH_INTERVAL * 2);
         if let Ok(other) = found
