@@ -1,6 +1,7 @@
 //! The engine's configuration: parsed once on the Python side, validated here, immutable afterwards.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::net::settings::{CredentialSource, SentinelSettings, TlsSettings};
 
 /// Where and how to reach a Redis server.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +28,14 @@ pub struct RedisAddress {
     pub keepalive: bool,
     /// Idle connections are pinged this often; zero never.
     pub health_check_interval_s: f64,
+    /// Encrypts the connection.
+    pub tls: Option<TlsSettings>,
+    /// The server is whichever Sentinel says is the group's primary; host and port do not count then.
+    pub sentinel: Option<SentinelSettings>,
+    /// Gives user and password at each connection, instead of those above.
+    pub credential_source: Option<CredentialSource>,
+    /// Servers to try in this order when this one cannot be reached (kombu's alternate URLs).
+    pub alternates: Vec<RedisAddress>,
 }
 
 /// In which order several queues are read (kombu's `queue_order_strategy`).

@@ -1,6 +1,6 @@
 //! The native core of pyworker.
 //!
-//! Dependencies flow down: `py -> engine -> {broker, pool, results, publish} -> {wire, codec, message,
+//! Dependencies flow down: `py -> engine -> {broker, pool, results, publish} -> {wire, net, codec, message,
 //! qos, eta} -> {error, clock, config}`. Only `py` knows that Python exists, so everything else builds
 //! and tests with `--no-default-features`.
 
@@ -13,6 +13,7 @@ pub mod engine;
 pub mod error;
 pub mod eta;
 pub mod message;
+pub mod net;
 pub mod pool;
 pub mod publish;
 pub mod qos;

@@ -11,17 +11,17 @@ import redis
 from pyworker import states
 from pyworker.backends.base import Meta, pending
 from pyworker.backends.meta import MetaCodec
+from pyworker.backends.redis_client import connect
 from pyworker.backends.waiting import Waiting
 from pyworker.exceptions import ImproperlyConfigured, OperationalError
-from pyworker.transport.redis_url import parse_redis_url, without_password
-from pyworker.worker.config import RedisAddress
+from pyworker.transport.redis_settings import result_address
+from pyworker.transport.redis_url import without_password
 
 if TYPE_CHECKING:
     from pyworker.app import Celery
 
 _BATCH = 500
 _PREFIX_ENDINGS = ":_-."
-_SOCKET_TIMEOUT_S = 120.0
 
 
 class ChordCounter(Protocol):
@@ -43,16 +43,9 @@ class RedisBackend:
         self.app = app
         self.url = url
         options = dict(conf.result_backend_transport_options or {})
-        self._check(conf, options)
-        options = {
-            "socket_timeout": conf.redis_socket_timeout or _SOCKET_TIMEOUT_S,
-            "socket_connect_timeout": conf.redis_socket_connect_timeout,
-            "socket_keepalive": conf.redis_socket_keepalive,
-            "username": conf.redis_username,
-            "password": conf.redis_password,
-            **options,
-        }
-        self.address = parse_redis_url(url, setting="result_backend", options=options)
+        if conf.result_failure_expires is not None:
+            raise ImproperlyConfigured("result_failure_expires is not supported yet")
+        self.address = result_address(conf, url)
         prefix = str(options.get("global_keyprefix") or "")
         if prefix and prefix[-1] not in _PREFIX_ENDINGS:
             prefix += "_"
@@ -64,7 +57,9 @@ class RedisBackend:
         self.codec = MetaCodec(
             conf.result_serializer, conf.result_compression, conf.result_accept_content or conf.accept_content
         )
-        self.client = connect(self.address, conf.redis_max_connections)
+        self.client = connect(
+            self.address, conf.redis_max_connections, retry_on_timeout=bool(conf.redis_retry_on_timeout)
+        )
         #: May take a write instead of the server, and says whether it did: (key, value, is success). Set in a worker's
         #: child, whose main thread writes through the engine.
         self.sink: Callable[[bytes, bytes, bool], bool] | None = None
@@ -73,15 +68,6 @@ class RedisBackend:
         #: Counts chords' parts; set by the worker, which alone completes tasks.
         self.chord_parts: ChordCounter | None = None
         self._waiting = Waiting(self)
-
-    @staticmethod
-    def _check(conf: Any, options: dict[str, Any]) -> None:
-        if conf.redis_backend_use_ssl:
-            raise ImproperlyConfigured("redis_backend_use_ssl: TLS to Redis is not supported yet")
-        if conf.result_failure_expires is not None:
-            raise ImproperlyConfigured("result_failure_expires is not supported yet")
-        if "master_name" in options:
-            raise ImproperlyConfigured("result_backend_transport_options: Sentinel is not supported yet")
 
     def as_uri(self, include_password: bool = False) -> str:
         """Return the URL, without its password unless wanted."""
@@ -234,24 +220,6 @@ class RedisBackend:
             return operation(*arguments)
         except redis.RedisError as error:
             raise OperationalError(f"result store {self.as_uri()}: {error}") from error
-
-
-def connect(address: RedisAddress, max_connections: int | None) -> redis.Redis:
-    """Return a client of the server at an address."""
-    parameters: dict[str, Any] = {
-        "db": address.database,
-        "username": address.username,
-        "password": address.password,
-        "socket_timeout": address.socket_timeout_s,
-        "socket_connect_timeout": address.connect_timeout_s,
-        "socket_keepalive": address.keepalive,
-        "health_check_interval": address.health_check_interval_s,
-        "client_name": address.client_name,
-        "max_connections": max_connections,
-    }
-    if address.unix_path:
-        return redis.Redis(unix_socket_path=address.unix_path, **parameters)
-    return redis.Redis(host=address.host, port=address.port, **parameters)
 
 
 def _seconds(expires: Any) -> int | None:

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 Outgoing = tuple[str, int, bytes]
 
 #: Modules by scheme; loaded when first used.
-_MODULES = dict.fromkeys(
-    ("redis", "redis+socket", "socket", "unix", "rediss", "sentinel", "redis+sentinel"), "pyworker.publish.redis"
-)
+_MODULES = dict.fromkeys(("redis", "redis+socket", "socket", "unix", "rediss", "sentinel"), "pyworker.publish.redis")
 
 
 class Template(Protocol):
@@ -95,9 +93,9 @@ def make_outlet(conf: Settings) -> Outlet:
     url = conf.broker_write_url or conf.broker_url
     if not url:
         raise ImproperlyConfigured("broker_url is not set")
-    if not isinstance(url, str):
-        raise ImproperlyConfigured("broker_url: failover to alternate URLs is not supported yet")
-    scheme = url.partition("://")[0].lower()
+    # A list of alternate URLs is of one kind; its transport looks closer.
+    first = url if isinstance(url, str) else next(iter(url), "")
+    scheme = str(first).partition("://")[0].lower()
     if scheme not in _MODULES:
         raise ImproperlyConfigured(f"broker_url: no transport for {scheme!r}; redis:// and redis+socket:// are known")
     return cast("Outlet", import_module(_MODULES[scheme]).RedisOutlet(conf, url))

@@ -14,7 +14,7 @@ from pyworker.publish.messages import Message
 from pyworker.publish.outlets import Outgoing
 from pyworker.publish.templates import Template
 from pyworker.routing import Destination
-from pyworker.transport.redis_url import parse_redis_url
+from pyworker.transport.redis_settings import broker_address
 
 if TYPE_CHECKING:
     from pyworker.conf import Settings
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 #: kombu's defaults.
-_HEALTH_CHECK_S = 25.0
 _PRIORITY_STEPS = (0, 3, 6, 9)
 _SEPARATOR = "\x06\x16"
 
@@ -32,11 +31,8 @@ class RedisOutlet:
 
     def __init__(self, conf: Settings, url: str) -> None:
         options = dict(conf.broker_transport_options or {})
-        options.setdefault("health_check_interval", _HEALTH_CHECK_S)
         self._publisher = RedisPublisher(
-            parse_redis_url(
-                url, setting="broker_url", options=options, connect_timeout_s=conf.broker_connection_timeout
-            ),
+            broker_address(conf, url),
             global_keyprefix=str(options.get("global_keyprefix") or ""),
             separator=str(options.get("sep") or _SEPARATOR),
             priority_steps=tuple(int(step) for step in options.get("priority_steps") or _PRIORITY_STEPS),

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyworker.worker.redis_config import CredentialSource, SentinelSettings, TlsSettings
 
 
 class Lane(IntEnum):
@@ -39,6 +43,10 @@ class RedisAddress:
     socket_timeout_s: float | None = None
     keepalive: bool = True
     health_check_interval_s: float = 25.0
+    tls: TlsSettings | None = None
+    sentinel: SentinelSettings | None = None
+    credential_source: CredentialSource | None = None
+    alternates: tuple[RedisAddress, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

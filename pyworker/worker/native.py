@@ -24,7 +24,8 @@ from pyworker.signals import (
     worker_shutdown,
     worker_shutting_down,
 )
-from pyworker.transport.redis_url import without_password
+from pyworker.transport.redis_settings import url_list
+from pyworker.transport.redis_url import socket_url, without_password
 from pyworker.worker.config import EngineConfig, Lane
 from pyworker.worker.native_child import start_native_child, stop_native_child
 from pyworker.worker.native_config import concurrency, engine_config, per_second, queue_names, require_pool
@@ -137,7 +138,7 @@ class NativeWorkerApp:
             f"\n{self.hostname} pyworker v{__version__}\n\n"
             f"{platform.platform()} {datetime.now().replace(microsecond=0)}\n\n"
             f"[config]\n.> app:         {self.app.main or '__main__'}:{id(self.app):#x}\n"
-            f".> transport:   {without_password(str(self.app.conf.broker_url))}\n"
+            f".> transport:   {_shown(self.app.conf.broker_url)}\n"
             f".> results:     {self.app.backend.as_uri()}\n"
             f".> concurrency: {concurrency(self.app, self._options)} ({self._options.pool})\n"
             f".> task events: OFF\n.> engine:      pyworker {__version__}\n\n[queues]\n{queues}\n{tasks}"
@@ -202,10 +203,14 @@ class NativeWorkerApp:
     def broker_connection(self) -> Connection:
         """Return a new kombu connection, not opened yet."""
         conf = self.app.conf
+        url = url_list(conf.broker_read_url or conf.broker_url, "broker_url")
         return Connection(
-            conf.broker_read_url or conf.broker_url,
+            ";".join(socket_url(each) for each in url.split(";")),
             transport_options=dict(conf.broker_transport_options or {}),
             connect_timeout=conf.broker_connection_timeout,
+            ssl=conf.broker_use_ssl,
+            failover_strategy=conf.broker_failover_strategy,
+            credential_provider=(conf.broker_transport_options or {}).get("credential_provider"),
         )
 
     def control_mailbox(self) -> Mailbox | None:
@@ -230,3 +235,8 @@ class NativeWorkerApp:
 
 def _seconds(limit: Any) -> float | None:
     return float(limit) if limit else None
+
+
+def _shown(url: Any) -> str:
+    """A broker's URL, or several, for people."""
+    return without_password(url if isinstance(url, str) else ";".join(map(str, url or ())))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pyworker.backends.redis import RedisBackend
 from pyworker.exceptions import ImproperlyConfigured
 from pyworker.routing import Router
-from pyworker.transport.redis_url import parse_redis_url
+from pyworker.transport.redis_settings import broker_address
 from pyworker.worker.config import (
     EngineConfig,
     PoolConfig,
@@ -28,14 +28,11 @@ if TYPE_CHECKING:
     from pyworker.app import Celery
     from pyworker.worker.protocol import TaskSpec, WorkerOptions
 
-_HEALTH_CHECK_S = 25.0
 _VISIBILITY_TIMEOUT_S = 3600.0
 _PRIORITY_STEPS = (0, 3, 6, 9)
 _SEPARATOR = "\x06\x16"
 _UNITS_S = {"s": 1, "m": 60, "h": 3600}
 _POOLS = ("prefork", "processes", "solo")
-#: Celery's policy for results: 20 times, a second apart.
-_RESULT_RETRY = RetryPolicy(max_retries=20, interval_start_s=0.0, interval_step_s=1.0, interval_max_s=1.0)
 
 
 def engine_config(
@@ -130,15 +127,13 @@ def require_pool(app: Celery, options: WorkerOptions) -> None:
 def _broker(app: Celery, hostname: str, options: WorkerOptions) -> RedisBrokerConfig:
     conf = app.conf
     url = conf.broker_read_url or conf.broker_url
-    if not url or not isinstance(url, str):
-        raise ImproperlyConfigured("broker_url must be the URL of one broker")
-    transport: dict[str, Any] = {"health_check_interval": _HEALTH_CHECK_S, **(conf.broker_transport_options or {})}
+    if not url:
+        raise ImproperlyConfigured("broker_url is not set")
+    transport: dict[str, Any] = dict(conf.broker_transport_options or {})
     order, queues = _order(transport.get("queue_order_strategy", "round_robin"), queue_names(app, options))
     on_startup = conf.broker_connection_retry_on_startup
     return RedisBrokerConfig(
-        address=parse_redis_url(
-            url, setting="broker_url", options=transport, connect_timeout_s=conf.broker_connection_timeout
-        ),
+        address=broker_address(conf, url),
         queues=queues,
         owner=f"{hostname}.{os.getpid()}.{secrets.token_hex(4)}",
         priority_steps=tuple(int(step) for step in transport.get("priority_steps") or _PRIORITY_STEPS),
@@ -173,4 +168,20 @@ def _results(app: Celery) -> RedisResultConfig | None:
     backend = app.backend
     if not isinstance(backend, RedisBackend):
         return None
-    return RedisResultConfig(address=backend.address, expires_s=backend.expires_s, retry=_RESULT_RETRY)
+    return RedisResultConfig(address=backend.address, expires_s=backend.expires_s, retry=_result_retry(app))
+
+
+def _result_retry(app: Celery) -> RetryPolicy:
+    """Celery's policy for results (20 times, a second apart) with the changes of ``retry_policy``."""
+    options = app.conf.result_backend_transport_options or {}
+    policy = {
+        "max_retries": 20, "interval_start": 0.0, "interval_step": 1.0, "interval_max": 1.0,
+        **(options.get("retry_policy") or {}),
+    }  # fmt: skip
+    limit = policy["max_retries"]
+    return RetryPolicy(
+        max_retries=None if limit is None else int(limit),
+        interval_start_s=float(policy["interval_start"] or 0.0),
+        interval_step_s=float(policy["interval_step"] or 0.0),
+        interval_max_s=float(policy["interval_max"] or 0.0),
+    )

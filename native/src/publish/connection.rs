@@ -1,21 +1,18 @@
 //! A blocking connection: commands out, answers in.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
-use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-use crate::broker::redis::handshake::{self, RawSocket};
+use crate::broker::redis::handshake::{self, Opened, RawSocket};
+use crate::broker::redis::sentinel::{self, Primary};
 use crate::config::RedisAddress;
 use crate::error::{Error, ErrorKind, Result};
+use crate::net::settings::SentinelSettings;
 use crate::wire::resp::{Frame, FrameScanner, Limits, decode, write_command};
 
-#[derive(Debug)]
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
+/// How long to wait for an answer before asking Sentinel whether the server is still the primary.
+const SENTINEL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Whether a failed exchange may have reached the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +26,7 @@ pub(crate) enum SendError {
 /// One connection. After any error it must be dropped.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: Stream,
+    stream: RawSocket,
     resp3: bool,
     input: Vec<u8>,
     consumed: usize,
@@ -38,18 +35,19 @@ pub(crate) struct Connection {
     /// How long an answer to a ping may take.
     ping_timeout: Duration,
     answer_timeout: Option<Duration>,
+    /// Without a limit of the user's, Sentinel decides whether waiting makes sense.
+    patience: Option<(SentinelSettings, Primary)>,
 }
 
 impl Connection {
     /// Connects and introduces itself, within the address's connect timeout.
     pub(crate) fn open(address: &RedisAddress) -> Result<Self> {
-        let (raw, info) = handshake::open(address)?;
-        let answer_timeout = address.socket_timeout_s.filter(|limit_s| *limit_s > 0.0).map(duration);
+        let Opened { socket: stream, primary, info, .. } = handshake::open(address)?;
+        let limit = address.socket_timeout_s.filter(|limit_s| *limit_s > 0.0).map(duration);
+        let patience = address.sentinel.clone().zip(primary).filter(|_| limit.is_none());
+        let answer_timeout = if patience.is_some() { Some(SENTINEL_INTERVAL) } else { limit };
         let connection = Self {
-            stream: match raw {
-                RawSocket::Tcp(stream) => Stream::Tcp(stream),
-                RawSocket::Unix(stream) => Stream::Unix(stream),
-            },
+            stream,
             resp3: info.resp3,
             input: Vec::new(),
             consumed: 0,
@@ -57,8 +55,8 @@ impl Connection {
             last_used: Instant::now(),
             ping_timeout: duration(address.connect_timeout_s),
             answer_timeout,
+            patience,
         };
-        connection.stream.set_blocking()?;
         connection.stream.set_timeout(answer_timeout)?;
         Ok(connection)
     }
@@ -70,10 +68,7 @@ impl Connection {
 
     /// The descriptor, for a child process that has to get rid of it.
     pub(super) fn descriptor(&self) -> RawFd {
-        match &self.stream {
-            Stream::Tcp(stream) => stream.as_raw_fd(),
-            Stream::Unix(stream) => stream.as_raw_fd(),
-        }
+        self.stream.descriptor()
     }
 
     /// Whether the connection can be used again after a pause: the server has neither closed it nor said
@@ -102,7 +97,9 @@ impl Connection {
         write_command(&mut command, &[b"PING"]);
         self.stream.set_timeout(Some(self.ping_timeout))?;
         self.send(&command).map_err(SendError::into_error)?;
+        let patience = self.patience.take();
         self.receive()?;
+        self.patience = patience;
         self.stream.set_timeout(self.answer_timeout)?;
         Ok(())
     }
@@ -111,17 +108,20 @@ impl Connection {
     pub(crate) fn send(&mut self, bytes: &[u8]) -> std::result::Result<(), SendError> {
         let mut written = 0;
         while written < bytes.len() {
-            match self.stream.writer().write(&bytes[written..]) {
+            match self.stream.write(&bytes[written..]) {
                 Ok(0) => {
                     let error = Error::new(ErrorKind::Connection, "redis: the connection takes no more");
                     return Err(SendError::after(written, error));
                 }
                 Ok(size) => written += size,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_timeout(&error) && self.patience.is_some() => {
+                    self.require_primary().map_err(|error| SendError::after(written, error))?;
+                }
                 Err(error) => return Err(SendError::after(written, Error::from(error).context("redis"))),
             }
         }
-        Ok(())
+        self.stream.flush().map_err(|error| SendError::MaybeSent(Error::from(error).context("redis")))
     }
 
     /// Waits for the next answer.
@@ -144,6 +144,7 @@ impl Connection {
             match self.fill() {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_timeout(&error) && self.patience.is_some() => self.require_primary()?,
                 Err(error) if is_timeout(&error) => {
                     return Err(Error::new(ErrorKind::Timeout, "redis: no answer within the socket timeout"));
                 }
@@ -162,7 +163,8 @@ impl Connection {
         self.stream.set_timeout(self.answer_timeout)?;
         match filled {
             Ok(()) => self.buffered(),
-            Err(error) if is_timeout(&error) || error.kind() == io::ErrorKind::Interrupted => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+            Err(error) if is_timeout(&error) => self.require_primary().map(|()| None),
             Err(error) => Err(Error::from(error).context("redis")),
         }
     }
@@ -187,12 +189,23 @@ impl Connection {
     /// Reads what comes next.
     fn fill(&mut self) -> io::Result<()> {
         let mut piece = [0; 16 << 10];
-        match self.stream.reader().read(&mut piece)? {
+        match self.stream.read(&mut piece)? {
             0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "redis closed the connection")),
             size => {
                 self.input.extend_from_slice(&piece[..size]);
                 Ok(())
             }
+        }
+    }
+
+    /// A primary that froze keeps its connections: only Sentinel knows that another one took over.
+    fn require_primary(&self) -> Result<()> {
+        let Some((settings, primary)) = &self.patience else { return Ok(()) };
+        match sentinel::find_primary(settings, Instant::now() + SENTINEL_INTERVAL * 2) {
+            Ok(other) if other != *primary => {
+                Err(Error::new(ErrorKind::Connection, format!("redis: the primary is {other} now, by Sentinel")))
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -210,42 +223,6 @@ impl SendError {
     pub(crate) fn into_error(self) -> Error {
         match self {
             Self::NothingSent(error) | Self::MaybeSent(error) => error,
-        }
-    }
-}
-
-impl Stream {
-    fn reader(&mut self) -> &mut dyn Read {
-        match self {
-            Stream::Tcp(stream) => stream,
-            Stream::Unix(stream) => stream,
-        }
-    }
-
-    fn writer(&mut self) -> &mut dyn Write {
-        match self {
-            Stream::Tcp(stream) => stream,
-            Stream::Unix(stream) => stream,
-        }
-    }
-
-    fn set_blocking(&self) -> io::Result<()> {
-        match self {
-            Stream::Tcp(stream) => stream.set_nonblocking(false),
-            Stream::Unix(stream) => stream.set_nonblocking(false),
-        }
-    }
-
-    fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        match self {
-            Stream::Tcp(stream) => {
-                stream.set_read_timeout(timeout)?;
-                stream.set_write_timeout(timeout)
-            }
-            Stream::Unix(stream) => {
-                stream.set_read_timeout(timeout)?;
-                stream.set_write_timeout(timeout)
-            }
         }
     }
 }

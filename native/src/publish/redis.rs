@@ -9,7 +9,7 @@ use super::connection::{Connection, SendError};
 use super::per_process::PerProcess;
 use super::pool::{Lease, Pool};
 use super::queue_key::QueueKeys;
-use crate::broker::redis::server_error::classify;
+use crate::broker::redis::server_error::{classify, needs_reconnect};
 use crate::config::RedisAddress;
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::resp::{CommandWriter, Frame};
@@ -100,7 +100,11 @@ impl RedisPublisher {
         let mut lease = self.pool().take(&self.address)?;
         self.send_first(&mut lease, &command)?;
         let reply = lease.connection()?.receive().map_err(maybe_published)?;
-        lease.keep();
+        match &reply {
+            // After a failover this is the wrong server: the next attempt looks for the right one.
+            Frame::Error(line) if needs_reconnect(line) => drop(lease),
+            _ => lease.keep(),
+        }
         match reply {
             Frame::Integer(_) => Ok(()),
             Frame::Error(line) => Err(classify(&line)),
@@ -121,6 +125,8 @@ impl RedisPublisher {
         let mut progress = Progress::default();
         let mut lease = self.pool().take(&self.address)?;
         match self.pipeline(&mut lease, messages, &mut progress) {
+            // As above: it may be the wrong server.
+            Ok(()) if progress.refusal.as_ref().is_some_and(Error::is_retryable) => drop(lease),
             Ok(()) => lease.keep(),
             Err(error) => return Err(incomplete(&error, progress.confirmed, messages.len())),
         }

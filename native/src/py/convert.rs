@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
 use super::errors::to_python;
+use super::redis_settings;
 use crate::config::{
     BrokerConfig, EngineConfig, PoolConfig, PrefetchConfig, QueueOrder, RedisAddress, RedisBrokerConfig,
     RedisResultConfig, ResultConfig, RetryPolicy, TaskConfig,
@@ -12,7 +13,7 @@ use crate::config::{
 use crate::error::{Error, ErrorKind};
 
 /// Reads one attribute; a wrong type is a configuration error that names it.
-fn field<'py, T>(object: &Bound<'py, PyAny>, name: &str) -> PyResult<T>
+pub(super) fn field<'py, T>(object: &Bound<'py, PyAny>, name: &str) -> PyResult<T>
 where
     T: FromPyObjectOwned<'py>,
 {
@@ -36,6 +37,10 @@ pub(super) fn redis_address(object: &Bound<'_, PyAny>) -> PyResult<RedisAddress>
         socket_timeout_s: field(object, "socket_timeout_s")?,
         keepalive: field(object, "keepalive")?,
         health_check_interval_s: field(object, "health_check_interval_s")?,
+        tls: redis_settings::tls(object)?,
+        sentinel: redis_settings::sentinel(object)?,
+        credential_source: redis_settings::credential_source(object)?,
+        alternates: redis_settings::alternates(object)?,
     })
 }
 

@@ -7,6 +7,7 @@ mod cython;
 mod engine;
 mod errors;
 mod publisher;
+mod redis_settings;
 mod subscription;
 
 use pyo3::prelude::pymodule;

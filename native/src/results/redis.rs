@@ -23,7 +23,7 @@ use self::retry::Attempts;
 use super::{ResultStore, ResultWrite, StoreEvent};
 use crate::broker::TokenRange;
 use crate::broker::redis::connection::{Event, RedisConnection, to_ns};
-use crate::broker::redis::server_error::{classify, is_unknown_script};
+use crate::broker::redis::server_error::{classify, is_unknown_script, needs_reconnect};
 use crate::clock::MonotonicNs;
 use crate::config::RedisResultConfig;
 use crate::error::{Error, ErrorKind, Result};
@@ -72,6 +72,8 @@ pub struct RedisResultStore {
     encoded: Vec<u8>,
     /// Tokens of writes that no server would take.
     oversized: Vec<u64>,
+    /// Why this server is the wrong one, found while its answers were looked at.
+    wrong_server: Option<Error>,
 }
 
 impl RedisResultStore {
@@ -94,6 +96,7 @@ impl RedisResultStore {
             incoming: Vec::new(),
             encoded: Vec::new(),
             oversized: Vec::new(),
+            wrong_server: None,
         }
     }
 
@@ -194,6 +197,9 @@ impl RedisResultStore {
         }
         let error = classify(line).context("storing results");
         if error.is_retryable() {
+            if needs_reconnect(line) {
+                self.wrong_server = Some(error.clone());
+            }
             // Batches refused together count once.
             if self.send_at_ns <= now_ns {
                 let is_news = !self.refused.is_failing();
@@ -214,6 +220,20 @@ impl RedisResultStore {
         } else {
             fail_all(&batch, &error, events);
         }
+    }
+
+    /// After a failover only a new connection leads to a server that takes writes.
+    fn leave_wrong_server(&mut self, registry: &Registry, now_ns: MonotonicNs, events: &mut Vec<StoreEvent>) {
+        let Some(error) = self.wrong_server.take().filter(|_| self.connection.is_open()) else { return };
+        for request in self.connection.close(registry) {
+            if let Request::Store(batch) = request {
+                self.backlog.unanswered(batch);
+            }
+        }
+        self.backlog.release();
+        let retry_in_s = self.send_at_ns.saturating_sub(now_ns) as f64 / 1e9;
+        self.open_at_ns = Some(self.send_at_ns);
+        events.push(StoreEvent::Disconnected { error, retry_in_s });
     }
 
     fn open_if_due(&mut self, registry: &Registry, now_ns: MonotonicNs) -> Result<()> {
@@ -353,6 +373,7 @@ impl ResultStore for RedisResultStore {
             self.on_event(event, now_ns, events);
         }
         self.incoming = incoming;
+        self.leave_wrong_server(registry, now_ns, events);
         self.send(now_ns);
         Ok(())
     }

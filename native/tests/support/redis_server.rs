@@ -57,6 +57,10 @@ impl RedisServer {
             socket_timeout_s: None,
             keepalive: true,
             health_check_interval_s: 25.0,
+            tls: None,
+            sentinel: None,
+            credential_source: None,
+            alternates: Vec::new(),
         }
     }
 

@@ -76,9 +76,10 @@ def test_an_unreachable_broker_is_an_operational_error() -> None:
     [
         ({}, "broker_url"),
         ({"broker_url": "nonsense://host"}, "broker_url"),
-        ({"broker_url": "rediss://host"}, "broker_url"),
+        ({"broker_url": "rediss://host", "broker_use_ssl": True}, "broker_use_ssl"),
         ({"broker_url": "redis://host/notanumber"}, "broker_url"),
-        ({"broker_url": "redis://a;redis://b"}, "broker_url"),
+        ({"broker_url": "redis://a;sentinel://b"}, "broker_url"),
+        ({"broker_url": "sentinel://a"}, "master_name"),
         ({"broker_url": "redis://localhost", "task_routes": "missing.module.router"}, "task_routes"),
     ],
 )

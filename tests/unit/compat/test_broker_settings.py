@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
+import sys
 from typing import Any
 
 import pytest
+import redis
 from celery import Celery
 from kombu import Exchange, Queue
 from kombu.common import Broadcast
@@ -13,6 +16,7 @@ from kombu.transport.redis import Transport
 from pyworker.compat.celery.broker_settings import redis_broker
 from pyworker.exceptions import ImproperlyConfigured
 from pyworker.worker.config import QueueOrder
+from pyworker.worker.redis_config import TlsSettings
 
 
 def app_with(url: Any = "redis://127.0.0.1:1/0", **settings: Any) -> Celery:
@@ -158,11 +162,11 @@ def test_retry_settings(settings: dict[str, Any], expected: tuple[Any, ...]) -> 
     [
         ("amqp://", {}, "transport 'amqp'"),
         ("memory://", {}, "transport 'memory'"),
-        ("sentinel://a;sentinel://b", {"broker_transport_options": {"master_name": "m"}}, "transport 'sentinel'"),
-        ("rediss://host?ssl_cert_reqs=required", {}, "TLS"),
-        ("redis://host", {"broker_use_ssl": {"ssl_cert_reqs": 2}}, "TLS"),
-        ("redis://a;redis://b", {}, "failover"),
-        (["redis://a", "redis://b"], {}, "failover"),
+        ("sentinel://a;sentinel://b", {}, "master_name"),
+        ("redis://a;amqp://b", {}, "must all lead to Redis"),
+        ("redis://a;redis://b", {"broker_failover_strategy": lambda urls: iter(urls)}, "broker_failover_strategy"),
+        ("redis://host", {"broker_use_ssl": {"ssl_ciphers": "ALL"}}, "ssl_ciphers"),
+        ("redis://host", {"broker_use_ssl": {"ssl_cert_reqs": "always"}}, "ssl_cert_reqs"),
         ("redis://a", {"broker_transport_options": {"ack_emulation": False}}, "ack_emulation"),
         ("redis://a", {"broker_transport_options": {"socket_keepalive_options": {1: 2}}}, "socket_keepalive_options"),
         ("redis://a", {"broker_transport_options": {"queue_order_strategy": "own:cycle"}}, "queue_order_strategy"),
@@ -173,6 +177,89 @@ def test_retry_settings(settings: dict[str, Any], expected: tuple[Any, ...]) -> 
 def test_what_is_not_supported_is_named(url: Any, settings: dict[str, Any], named: str) -> None:
     with pytest.raises(ImproperlyConfigured, match=named):
         redis_broker(app_with(url, **settings), "n@h")
+
+
+def test_tls_of_the_url_and_of_the_settings() -> None:
+    unverified = redis_broker(app_with("rediss://host"), "n@h").address.tls
+    assert unverified == TlsSettings(verify=False, check_hostname=False)
+    in_url = "rediss://host?ssl_cert_reqs=CERT_REQUIRED&ssl_ca_certs=%2Fca.pem&ssl_check_hostname=false"
+    expected = TlsSettings(ca_file="/ca.pem", check_hostname=False)
+    assert redis_broker(app_with(in_url), "n@h").address.tls == expected
+    parameters = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_ca_certs": "/ca.pem", "ssl_check_hostname": False}
+    app = app_with("redis://host", broker_use_ssl=parameters)
+    assert redis_broker(app, "n@h").address.tls == expected
+    assert kombus_parameters(app)["ssl_ca_certs"] == "/ca.pem"
+    full = {
+        "ssl_certfile": "/c.pem", "ssl_keyfile": "/k.pem", "ssl_ca_path": "/ca", "ssl_ca_data": "-----",
+        "ssl_min_version": ssl.TLSVersion.TLSv1_3, "ssl_ciphers": None,
+    }  # fmt: skip
+    assert redis_broker(app_with("rediss://host", broker_use_ssl=full), "n@h").address.tls == TlsSettings(
+        cert_file="/c.pem", key_file="/k.pem", ca_path="/ca", ca_data=b"-----", only_tls13=True
+    )
+
+
+def test_tls_without_a_dictionary_is_kombus_none(caplog: pytest.LogCaptureFixture) -> None:
+    app = app_with("redis://host", broker_use_ssl=True)
+    assert "ssl_cert_reqs" not in kombus_parameters(app)
+    assert redis_broker(app, "n@h").address.tls is None
+    assert "not encrypted" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://a/1;redis://:pw@b:7001/2;rediss://c", ["redis://a/1", "redis://:pw@b:7001/2", "rediss://c"]]
+)
+def test_alternate_urls_follow_in_order(url: Any) -> None:
+    address = redis_broker(app_with(url), "n@h").address
+    assert (address.host, address.database, address.password) == ("a", 1, None)
+    second, third = address.alternates
+    assert (second.host, second.port, second.database, second.password) == ("b", 7001, 2, "pw")
+    assert (third.host, third.tls is not None) == ("c", True)
+
+
+def test_shuffled_urls_are_all_there() -> None:
+    app = app_with("redis://a;redis://b;redis://c", broker_failover_strategy="shuffle")
+    address = redis_broker(app, "n@h").address
+    assert sorted([address.host, *(other.host for other in address.alternates)]) == ["a", "b", "c"]
+
+
+def test_sentinel_is_kombus() -> None:
+    options = {
+        "master_name": "m", "min_other_sentinels": 1, "socket_timeout": 3,
+        "sentinel_kwargs": {"password": "of-sentinel", "socket_timeout": 0.5, "ssl": True, "ssl_ca_certs": "/ca"},
+    }  # fmt: skip
+    app = app_with("sentinel://:pw@a:7000/4;sentinel://b", broker_transport_options=options)
+    address = redis_broker(app, "n@h").address
+    assert (address.database, address.password, address.socket_timeout_s) == (4, "pw", 3.0)
+    assert address.sentinel is not None
+    assert (address.sentinel.master_name, address.sentinel.min_other_sentinels) == ("m", 1)
+    places = [(node.host, node.port, node.password, node.socket_timeout_s) for node in address.sentinel.nodes]
+    assert places == [("a", 7000, "of-sentinel", 0.5), ("b", 26379, "of-sentinel", 0.5)]
+    assert all(node.tls is not None and node.tls.ca_file == "/ca" for node in address.sentinel.nodes)
+    alone = redis_broker(app_with("sentinel://only:7001", broker_transport_options={"master_name": "m"}), "n@h")
+    assert alone.address.sentinel is not None
+    assert [(node.host, node.port) for node in alone.address.sentinel.nodes] == [("only", 7001)]
+
+
+def test_a_credential_provider_is_asked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tokens_of_a_test", sys.modules[__name__])
+    url = "redis://user:pw@host?credential_provider=tokens_of_a_test.Tokens"
+    address = redis_broker(app_with(url), "n@h").address
+    assert (address.username, address.password) == (None, None)
+    assert address.credential_source is not None
+    assert [address.credential_source() for _ in range(2)] == [("user", "token 1"), ("user", "token 2")]
+    with pytest.raises(ImproperlyConfigured, match="no redis.CredentialProvider"):
+        redis_broker(app_with("redis://host?credential_provider=collections.OrderedDict"), "n@h")
+
+
+class Tokens(redis.CredentialProvider):
+    """A new token for each connection."""
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    def get_credentials(self) -> tuple[str, str]:
+        self.given += 1
+        return "user", f"token {self.given}"
 
 
 def test_transport_subclass_is_refused() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 import pytest
+import redis
 from celery import Celery
 from celery.backends.redis import RedisBackend
 
 from pyworker.compat.celery.result_settings import redis_results
+from pyworker.worker.redis_config import TlsSettings
 
 
 def app_with(backend: Any, **settings: Any) -> Celery:
@@ -51,11 +54,65 @@ def test_results_without_expiry_stay() -> None:
     assert config.expires_s is None
 
 
+def test_tls_is_the_backends() -> None:
+    in_url = "rediss://host/1?ssl_cert_reqs=required&ssl_ca_certs=%2Fetc%2Fca.pem&ssl_check_hostname=false"
+    config = redis_results(app_with(in_url))
+    assert config is not None
+    assert config.address.tls == TlsSettings(ca_file="/etc/ca.pem", check_hostname=False)
+    named = {"ssl_cert_reqs": ssl.CERT_NONE, "ssl_certfile": "/c.pem", "ssl_keyfile": "/k.pem"}
+    config = redis_results(app_with("redis://host", redis_backend_use_ssl=named))
+    assert config is not None
+    expected = TlsSettings(verify=False, check_hostname=False, cert_file="/c.pem", key_file="/k.pem")
+    assert config.address.tls == expected
+
+
+def test_sentinel_is_the_backends() -> None:
+    options = {"master_name": "m", "sentinel_kwargs": {"password": "of-sentinel"}, "min_other_sentinels": 2}
+    config = redis_results(
+        app_with("sentinel://:pw@a:26379/3;sentinel://b:26380/3", result_backend_transport_options=options)
+    )
+    assert config is not None
+    address = config.address
+    assert (address.database, address.password) == (3, "pw")
+    assert address.sentinel is not None
+    assert (address.sentinel.master_name, address.sentinel.min_other_sentinels) == ("m", 2)
+    nodes = [(node.host, node.port, node.password) for node in address.sentinel.nodes]
+    assert nodes == [("a", 26379, "of-sentinel"), ("b", 26380, "of-sentinel")]
+
+
+def test_redis_settings_are_the_backends() -> None:
+    config = redis_results(
+        app_with(
+            "redis://",
+            redis_host="host", redis_port=7000, redis_db=2, redis_username="user", redis_password="pw",
+            redis_socket_timeout=3, redis_socket_connect_timeout=2, redis_socket_keepalive=True,
+            redis_backend_health_check_interval=11, redis_client_name="me", redis_max_connections=5,
+            redis_retry_on_timeout=True,
+        )
+    )  # fmt: skip
+    assert config is not None
+    address = config.address
+    assert (address.username, address.password) == ("user", "pw")
+    assert (address.socket_timeout_s, address.connect_timeout_s, address.keepalive) == (3.0, 2.0, True)
+    assert (address.health_check_interval_s, address.client_name) == (11.0, "me")
+
+
+def test_credential_provider_is_asked() -> None:
+    provider = redis.UsernamePasswordCredentialProvider("user", "token")
+    config = redis_results(app_with("redis://other:pw@host", redis_backend_credential_provider=provider))
+    assert config is not None
+    assert (config.address.username, config.address.password) == (None, None)
+    assert config.address.credential_source is not None
+    assert config.address.credential_source() == ("user", "token")
+
+
 class OwnBackend(RedisBackend):  # type: ignore[misc]
     """A subclass, as warehouse has one."""
 
 
-@pytest.mark.parametrize("backend", [None, "cache+memory://", "rpc://", "rediss://host?ssl_cert_reqs=required"])
+@pytest.mark.parametrize(
+    "backend", [None, "cache+memory://", "rpc://", "rediss://host?ssl_cert_reqs=required&ssl_ciphers=ALL"]
+)
 def test_other_backends_are_left_to_celery(backend: Any) -> None:
     assert redis_results(app_with(backend)) is None
 

@@ -109,6 +109,9 @@ impl WriteBuffer {
         self.bytes.clear();
         self.bytes.shrink_to(KEEP_BYTES);
         self.written = 0;
-        Ok(())
+        match socket.flush() {
+            Err(error) if error.kind() == Io::WouldBlock => Ok(()),
+            outcome => outcome,
+        }
     }
 }

@@ -31,7 +31,8 @@ use std::sync::mpsc;
 use mio::{Interest, Registry, Token};
 
 use super::buffer::{ReadBuffer, ReadEnd, WriteBuffer};
-use super::handshake::{self, RawSocket, ServerInfo};
+use super::handshake::{self, Opened, ServerInfo};
+use super::sentinel::Watch;
 use super::socket::Socket;
 use crate::clock::MonotonicNs;
 use crate::config::RedisAddress;
@@ -74,7 +75,7 @@ struct Expected<R> {
 /// The opening thread's parcel, and the socket half that becomes readable when it is there.
 #[derive(Debug)]
 struct Opening {
-    parcel: mpsc::Receiver<Result<(RawSocket, ServerInfo)>>,
+    parcel: mpsc::Receiver<Result<Opened>>,
     bell: mio::net::UnixStream,
     give_up_ns: MonotonicNs,
 }
@@ -97,6 +98,8 @@ pub(crate) struct RedisConnection<R> {
     output: WriteBuffer,
     expected: VecDeque<Expected<R>>,
     last_heard_ns: MonotonicNs,
+    /// Beside an open connection to a primary that Sentinel named.
+    watch: Option<Watch>,
 }
 
 impl<R> RedisConnection<R> {
@@ -111,6 +114,7 @@ impl<R> RedisConnection<R> {
             output: WriteBuffer::default(),
             expected: VecDeque::new(),
             last_heard_ns: 0,
+            watch: None,
         }
     }
 
@@ -131,7 +135,7 @@ impl<R> RedisConnection<R> {
             let _ = sender.send(handshake::open(&address));
         })?;
         registry.register(&mut bell, token, Interest::READABLE)?;
-        let limit_s = self.address.connect_timeout_s.clamp(0.001, 86_400.0) + OPENING_GRACE_S;
+        let limit_s = handshake::limit_s(&self.address) + OPENING_GRACE_S;
         self.token = token;
         self.state = State::Opening(Opening { parcel, bell, give_up_ns: now_ns + to_ns(limit_s) });
         Ok(())
@@ -198,6 +202,7 @@ impl<R> RedisConnection<R> {
             }
             State::Open(mut socket) => socket.deregister(registry),
         }
+        self.watch = None;
         self.input = ReadBuffer::default();
         self.output = WriteBuffer::default();
         self.expected.drain(..).filter_map(|expected| expected.request).collect()
@@ -205,6 +210,10 @@ impl<R> RedisConnection<R> {
 
     /// Closes because the owner found the server unusable.
     pub(crate) fn fail(&mut self, registry: &Registry, error: Error, events: &mut Vec<Event<R>>) {
+        let error = match self.watch.as_ref().and_then(Watch::moved_to) {
+            Some(primary) => Error::new(ErrorKind::Connection, format!("Sentinel: the primary is {primary} now")),
+            None => error,
+        };
         let unanswered = self.close(registry);
         events.push(Event::Closed { error: error.context(self.purpose), unanswered });
     }
@@ -219,7 +228,7 @@ impl<R> RedisConnection<R> {
 
     fn drive_opening(&mut self, registry: &Registry, now_ns: MonotonicNs, events: &mut Vec<Event<R>>) -> Result<()> {
         let State::Opening(opening) = &mut self.state else { return Ok(()) };
-        let (raw, info) = match opening.parcel.try_recv() {
+        let Opened { socket: raw, info, primary } = match opening.parcel.try_recv() {
             Ok(parcel) => parcel?,
             Err(mpsc::TryRecvError::Empty) if now_ns < opening.give_up_ns => return Ok(()),
             Err(mpsc::TryRecvError::Empty) => {
@@ -230,6 +239,10 @@ impl<R> RedisConnection<R> {
             }
         };
         registry.deregister(&mut opening.bell)?;
+        raw.set_nonblocking(true)?;
+        if let (Some(settings), Some(primary), Some(stream)) = (&self.address.sentinel, primary, raw.tcp()) {
+            self.watch = Some(Watch::start(settings, primary, stream.try_clone()?)?);
+        }
         self.state = State::Open(Socket::register(raw, registry, self.token)?);
         self.last_heard_ns = now_ns;
         events.push(Event::Opened(info));

@@ -7,9 +7,13 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use super::sentinel;
 use super::server_error::classify;
 use crate::config::RedisAddress;
 use crate::error::{Error, ErrorKind, Result};
+use crate::net::settings::Credentials;
+use crate::net::tls;
+use crate::net::tls_stream::TlsStream;
 use crate::wire::resp::{Frame, Limits, decode, write_command};
 
 /// Seconds of silence before TCP keep-alive probes begin, between them, and how many may fail.
@@ -35,58 +39,133 @@ pub(crate) struct ServerInfo {
 pub(crate) enum RawSocket {
     /// TCP.
     Tcp(TcpStream),
+    /// TCP with TLS.
+    Tls(TlsStream<TcpStream>),
     /// Unix domain.
     Unix(UnixStream),
 }
 
 impl RawSocket {
-    /// Ends the blocking phase.
-    pub(crate) fn set_nonblocking(&self) -> std::io::Result<()> {
+    /// Ends the blocking phase, or begins it again.
+    pub(crate) fn set_nonblocking(&self, nonblocking: bool) -> std::io::Result<()> {
         match self {
-            RawSocket::Tcp(stream) => stream.set_nonblocking(true),
-            RawSocket::Unix(stream) => stream.set_nonblocking(true),
+            RawSocket::Unix(stream) => stream.set_nonblocking(nonblocking),
+            RawSocket::Tcp(stream) => stream.set_nonblocking(nonblocking),
+            RawSocket::Tls(stream) => stream.socket().set_nonblocking(nonblocking),
         }
     }
 
-    fn set_timeout(&self, timeout: Duration) -> std::io::Result<()> {
+    /// Limits how long reading and writing block.
+    pub(crate) fn set_timeout(&self, timeout: Option<Duration>) -> std::io::Result<()> {
+        if let RawSocket::Unix(stream) = self {
+            stream.set_read_timeout(timeout)?;
+            return stream.set_write_timeout(timeout);
+        }
+        let Some(stream) = self.tcp() else { return Ok(()) };
+        stream.set_read_timeout(timeout)?;
+        stream.set_write_timeout(timeout)
+    }
+
+    /// The TCP socket, encrypted or not.
+    pub(crate) fn tcp(&self) -> Option<&TcpStream> {
         match self {
-            RawSocket::Tcp(stream) => {
-                stream.set_read_timeout(Some(timeout))?;
-                stream.set_write_timeout(Some(timeout))
-            }
-            RawSocket::Unix(stream) => {
-                stream.set_read_timeout(Some(timeout))?;
-                stream.set_write_timeout(Some(timeout))
-            }
+            RawSocket::Tcp(stream) => Some(stream),
+            RawSocket::Tls(stream) => Some(stream.socket()),
+            RawSocket::Unix(_) => None,
         }
     }
 
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+    /// The socket's descriptor.
+    pub(crate) fn descriptor(&self) -> RawFd {
         match self {
-            RawSocket::Tcp(stream) => stream.read(buffer),
-            RawSocket::Unix(stream) => stream.read(buffer),
-        }
-    }
-
-    fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        match self {
-            RawSocket::Tcp(stream) => stream.write_all(bytes),
-            RawSocket::Unix(stream) => stream.write_all(bytes),
+            RawSocket::Tcp(stream) => stream.as_raw_fd(),
+            RawSocket::Tls(stream) => stream.socket().as_raw_fd(),
+            RawSocket::Unix(stream) => stream.as_raw_fd(),
         }
     }
 }
 
-/// Connects and introduces ourselves, all within the address's connect timeout.
-pub(crate) fn open(address: &RedisAddress) -> Result<(RawSocket, ServerInfo)> {
+impl Read for RawSocket {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            RawSocket::Tcp(stream) => stream.read(buffer),
+            RawSocket::Tls(stream) => stream.read(buffer),
+            RawSocket::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for RawSocket {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            RawSocket::Tcp(stream) => stream.write(bytes),
+            RawSocket::Tls(stream) => stream.write(bytes),
+            RawSocket::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            RawSocket::Tcp(stream) => stream.flush(),
+            RawSocket::Tls(stream) => stream.flush(),
+            RawSocket::Unix(stream) => stream.flush(),
+        }
+    }
+}
+
+/// What opening brings.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) socket: RawSocket,
+    pub(crate) info: ServerInfo,
+    /// Where Sentinel sent us.
+    pub(crate) primary: Option<sentinel::Primary>,
+}
+
+/// How long `open` may take at most.
+pub(crate) fn limit_s(address: &RedisAddress) -> f64 {
+    let one_s = |address: &RedisAddress| address.connect_timeout_s.clamp(0.001, 86_400.0);
+    one_s(address) + address.alternates.iter().map(one_s).sum::<f64>()
+}
+
+/// Connects to the address or the first of its alternates that lets us in, and introduces ourselves. Each has
+/// its own connect timeout.
+pub(crate) fn open(address: &RedisAddress) -> Result<Opened> {
+    let mut failure: Option<Error> = None;
+    for candidate in std::iter::once(address).chain(&address.alternates) {
+        match open_one(candidate) {
+            Ok(opened) => return Ok(opened),
+            Err(error) => {
+                failure = Some(match failure {
+                    None => error,
+                    // The first server's word decides what kind of failure it is.
+                    Some(first) => Error::new(first.kind(), format!("{}; {}", first.message(), error.message())),
+                });
+            }
+        }
+    }
+    Err(failure.unwrap_or_else(|| Error::new(ErrorKind::Internal, "an address without servers")))
+}
+
+fn open_one(address: &RedisAddress) -> Result<Opened> {
     let deadline = Instant::now() + Duration::from_secs_f64(address.connect_timeout_s.clamp(0.001, 86_400.0));
-    let socket = connect(address, deadline)?;
+    let (socket, primary) = match &address.sentinel {
+        None => (connect(address, deadline)?, None),
+        Some(settings) => {
+            let primary = sentinel::find_primary(settings, deadline)?;
+            let place = RedisAddress { host: primary.host.clone(), port: primary.port, ..address.clone() };
+            // A machine that went away would take the whole time; who asks again soon need not wait for it.
+            let tcp_deadline = deadline.min(Instant::now() + sentinel::PRIMARY_PATIENCE);
+            (connect_within(&place, tcp_deadline, deadline)?, Some(primary))
+        }
+    };
     let mut conversation = Conversation { socket, deadline };
     let mut info = conversation.introduce(address)?;
-    if let RawSocket::Tcp(stream) = &conversation.socket {
-        info.local_address = stream.local_addr().ok();
+    if let Some(primary) = &primary {
+        conversation.require_primary(primary)?;
     }
-    conversation.socket.set_nonblocking()?;
-    Ok((conversation.socket, info))
+    info.local_address = conversation.socket.tcp().and_then(|stream| stream.local_addr().ok());
+    Ok(Opened { socket: conversation.socket, info, primary })
 }
 
 fn remaining(deadline: Instant) -> Result<Duration> {
@@ -96,7 +175,12 @@ fn remaining(deadline: Instant) -> Result<Duration> {
     }
 }
 
-fn connect(address: &RedisAddress, deadline: Instant) -> Result<RawSocket> {
+/// Connects, TLS included.
+pub(crate) fn connect(address: &RedisAddress, deadline: Instant) -> Result<RawSocket> {
+    connect_within(address, deadline, deadline)
+}
+
+fn connect_within(address: &RedisAddress, tcp_deadline: Instant, deadline: Instant) -> Result<RawSocket> {
     if let Some(path) = &address.unix_path {
         let stream = UnixStream::connect(path).map_err(|error| Error::from(error).context(path))?;
         return Ok(RawSocket::Unix(stream));
@@ -107,18 +191,28 @@ fn connect(address: &RedisAddress, deadline: Instant) -> Result<RawSocket> {
         .map_err(|error| Error::new(ErrorKind::Connection, format!("{name}: {error}")))?;
     let mut failure = Error::new(ErrorKind::Connection, format!("{name}: the name has no address"));
     for candidate in candidates {
-        match TcpStream::connect_timeout(&candidate, remaining(deadline)?) {
+        match TcpStream::connect_timeout(&candidate, remaining(tcp_deadline)?) {
             Ok(stream) => {
                 stream.set_nodelay(true)?;
                 if address.keepalive {
                     set_keepalive(stream.as_raw_fd())?;
                 }
-                return Ok(RawSocket::Tcp(stream));
+                return encrypt(stream, address, deadline).map_err(|error| error.context(&name));
             }
             Err(error) => failure = Error::from(error).context(&name),
         }
     }
     Err(failure)
+}
+
+fn encrypt(stream: TcpStream, address: &RedisAddress, deadline: Instant) -> Result<RawSocket> {
+    let Some(settings) = &address.tls else { return Ok(RawSocket::Tcp(stream)) };
+    let limit = |stream: &TcpStream| {
+        let left = Some(remaining(deadline)?);
+        stream.set_read_timeout(left)?;
+        Ok(stream.set_write_timeout(left)?)
+    };
+    tls::open(stream, &address.host, settings, limit).map(RawSocket::Tls)
 }
 
 fn set_keepalive(socket: RawFd) -> Result<()> {
@@ -144,16 +238,17 @@ fn set_option(socket: RawFd, level: libc::c_int, name: libc::c_int, value: libc:
 }
 
 /// Commands and answers, one at a time.
-struct Conversation {
-    socket: RawSocket,
-    deadline: Instant,
+pub(crate) struct Conversation {
+    pub(crate) socket: RawSocket,
+    pub(crate) deadline: Instant,
 }
 
 impl Conversation {
     fn introduce(&mut self, address: &RedisAddress) -> Result<ServerInfo> {
-        let info = match self.hello(address)? {
+        let credentials = credentials(address)?;
+        let info = match self.hello(&credentials)? {
             Some(info) => info,
-            None => self.introduce_resp2(address)?,
+            None => self.introduce_resp2(&credentials)?,
         };
         if address.database != 0 {
             self.expect_ok(&[b"SELECT", address.database.to_string().as_bytes()], "SELECT")?;
@@ -166,10 +261,10 @@ impl Conversation {
     }
 
     /// RESP3 and authentication in one command; `None` where the server or a proxy does not know it.
-    fn hello(&mut self, address: &RedisAddress) -> Result<Option<ServerInfo>> {
+    fn hello(&mut self, credentials: &Credentials) -> Result<Option<ServerInfo>> {
         let mut arguments: Vec<&[u8]> = vec![b"HELLO", b"3"];
-        if let Some(password) = &address.password {
-            let user = address.username.as_deref().unwrap_or("default");
+        if let Some(password) = &credentials.password {
+            let user = credentials.username.as_deref().unwrap_or("default");
             arguments.extend([b"AUTH".as_slice(), user.as_bytes(), password.as_bytes()]);
         }
         let answer = self.ask(&arguments)?;
@@ -183,14 +278,8 @@ impl Conversation {
         Ok(Some(ServerInfo { version, resp3, client_id, local_address: None }))
     }
 
-    fn introduce_resp2(&mut self, address: &RedisAddress) -> Result<ServerInfo> {
-        match (&address.username, &address.password) {
-            (Some(user), Some(password)) => {
-                self.expect_ok(&[b"AUTH", user.as_bytes(), password.as_bytes()], "AUTH")?;
-            }
-            (None, Some(password)) => self.expect_ok(&[b"AUTH", password.as_bytes()], "AUTH")?,
-            (_, None) => {}
-        }
+    fn introduce_resp2(&mut self, credentials: &Credentials) -> Result<ServerInfo> {
+        self.authenticate(credentials)?;
         let answer = self.ask(&[b"INFO", b"server"])?;
         if let Frame::Error(line) = &answer
             && classify(line).kind() == ErrorKind::Authentication
@@ -206,6 +295,29 @@ impl Conversation {
         Ok(ServerInfo { version, resp3: false, client_id, local_address: None })
     }
 
+    /// AUTH, if there is a password.
+    pub(crate) fn authenticate(&mut self, credentials: &Credentials) -> Result<()> {
+        match (&credentials.username, &credentials.password) {
+            (Some(user), Some(password)) => self.expect_ok(&[b"AUTH", user.as_bytes(), password.as_bytes()], "AUTH"),
+            (None, Some(password)) => self.expect_ok(&[b"AUTH", password.as_bytes()], "AUTH"),
+            (_, None) => Ok(()),
+        }
+    }
+
+    /// Sentinel may know less than the server itself.
+    fn require_primary(&mut self, primary: &sentinel::Primary) -> Result<()> {
+        let answer = self.ask(&[b"ROLE"])?;
+        let role = match &answer {
+            Frame::Array(items) => items.first().and_then(Frame::as_str),
+            // Not allowed to ask: then Sentinel's word has to do.
+            _ => return Ok(()),
+        };
+        if role == Some("master") {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Connection, format!("{primary} is no primary (any more)")))
+    }
+
     fn expect_ok(&mut self, arguments: &[&[u8]], name: &str) -> Result<()> {
         match self.ask(arguments)? {
             Frame::Error(line) => Err(classify(&line).context(name)),
@@ -213,11 +325,13 @@ impl Conversation {
         }
     }
 
-    fn ask(&mut self, arguments: &[&[u8]]) -> Result<Frame> {
+    /// Asks and waits for the answer, which may be an error's.
+    pub(crate) fn ask(&mut self, arguments: &[&[u8]]) -> Result<Frame> {
         let mut bytes = Vec::with_capacity(128);
         write_command(&mut bytes, arguments);
-        self.socket.set_timeout(remaining(self.deadline)?)?;
+        self.socket.set_timeout(Some(remaining(self.deadline)?))?;
         self.socket.write_all(&bytes)?;
+        self.socket.flush()?;
         bytes.clear();
         let mut piece = [0; 4096];
         loop {
@@ -225,7 +339,7 @@ impl Conversation {
                 Some((Frame::Push(_), used)) => drop(bytes.drain(..used)),
                 Some((frame, _)) => return Ok(frame),
                 None => {
-                    self.socket.set_timeout(remaining(self.deadline)?)?;
+                    self.socket.set_timeout(Some(remaining(self.deadline)?))?;
                     match self.socket.read(&mut piece)? {
                         0 => return Err(Error::new(ErrorKind::Connection, "redis closed the connection")),
                         size => bytes.extend_from_slice(&piece[..size]),
@@ -233,6 +347,14 @@ impl Conversation {
                 }
             }
         }
+    }
+}
+
+/// The address's own user and password, or what its source gives now.
+pub(crate) fn credentials(address: &RedisAddress) -> Result<Credentials> {
+    match &address.credential_source {
+        Some(source) => source.credentials(),
+        None => Ok(Credentials { username: address.username.clone(), password: address.password.clone() }),
     }
 }
 

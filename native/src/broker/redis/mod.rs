@@ -26,6 +26,7 @@ mod replies;
 mod request;
 mod retry;
 mod script;
+pub(crate) mod sentinel;
 pub(crate) mod server_error;
 mod settling;
 mod socket;
@@ -123,7 +124,7 @@ impl RedisBroker {
             stage: Stage::Stopped,
             server: ServerInfo::default(),
             digests: ScriptDigests::default(),
-            retry: Retry::new(config.retry),
+            retry: Retry::new(config.retry, config.address.sentinel.is_some()),
             fetching: Fetching::new(config.queues.len(), config.queue_order, seed),
             fetches_sent_ns: Default::default(),
             leases: LeaseTable::default(),

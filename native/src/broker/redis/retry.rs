@@ -3,22 +3,29 @@
 use crate::config::RetryPolicy;
 use crate::error::{Error, ErrorKind};
 
+/// Longest wait while Sentinel chooses a new primary: it is to be used at once.
+const SENTINEL_WAIT_S: f64 = 0.5;
+
 /// Counts attempts against the user's policy.
 #[derive(Debug)]
 pub(super) struct Retry {
     policy: RetryPolicy,
     failures: u32,
     ever_connected: bool,
+    has_sentinel: bool,
+    /// With Sentinel: how long was waited of what the policy wants.
+    waited_s: f64,
 }
 
 impl Retry {
-    pub(super) fn new(policy: RetryPolicy) -> Self {
-        Self { policy, failures: 0, ever_connected: false }
+    pub(super) fn new(policy: RetryPolicy, has_sentinel: bool) -> Self {
+        Self { policy, failures: 0, ever_connected: false, has_sentinel, waited_s: 0.0 }
     }
 
     /// The connection works. True if it is not the first one.
     pub(super) fn on_connected(&mut self) -> bool {
         self.failures = 0;
+        self.waited_s = 0.0;
         std::mem::replace(&mut self.ever_connected, true)
     }
 
@@ -32,10 +39,20 @@ impl Retry {
         if !wanted || self.policy.max_retries.is_some_and(|most| self.failures >= most) {
             return None;
         }
-        let steps = f64::from(self.failures);
+        let policy = &self.policy;
+        let wait_s = policy.interval_start_s + policy.interval_step_s * f64::from(self.failures);
+        let wait_s = wait_s.min(policy.interval_max_s).max(0.0);
+        if self.has_sentinel && wait_s > SENTINEL_WAIT_S {
+            // Several short waits take the place of a long one, and count as one.
+            self.waited_s += SENTINEL_WAIT_S;
+            if self.waited_s >= wait_s {
+                self.waited_s = 0.0;
+                self.failures += 1;
+            }
+            return Some(SENTINEL_WAIT_S);
+        }
         self.failures += 1;
-        let wait_s = self.policy.interval_start_s + self.policy.interval_step_s * steps;
-        Some(wait_s.min(self.policy.interval_max_s).max(0.0))
+        Some(wait_s)
     }
 }
 
@@ -58,7 +75,7 @@ mod tests {
 
     #[test]
     fn waits_grow_to_the_maximum_and_end() {
-        let mut retry = Retry::new(policy());
+        let mut retry = Retry::new(policy(), false);
         let error = Error::new(ErrorKind::Connection, "refused");
         let waits: Vec<_> = (0..5).map(|_| retry.on_failure(&error)).collect();
         assert_eq!(waits, [Some(2.0), Some(4.0), Some(5.0), Some(5.0), None]);
@@ -66,18 +83,30 @@ mod tests {
 
     #[test]
     fn a_wrong_password_is_tried_again_and_a_wrong_setting_is_not() {
-        let mut retry = Retry::new(policy());
+        let mut retry = Retry::new(policy(), false);
         assert_eq!(retry.on_failure(&Error::new(ErrorKind::Authentication, "WRONGPASS")), Some(2.0));
         assert_eq!(retry.on_failure(&Error::new(ErrorKind::Config, "database: out of range")), None);
     }
 
     #[test]
     fn a_connection_that_works_starts_the_count_anew() {
-        let mut retry = Retry::new(policy());
+        let mut retry = Retry::new(policy(), false);
         let error = Error::new(ErrorKind::Connection, "refused");
         assert_eq!(retry.on_failure(&error), Some(2.0));
         assert!(!retry.on_connected());
         assert_eq!(retry.on_failure(&error), Some(2.0));
         assert!(retry.on_connected());
+    }
+
+    #[test]
+    fn with_sentinel_waits_are_short_and_last_as_long() {
+        let mut retry = Retry::new(policy(), true);
+        let error = Error::new(ErrorKind::Connection, "refused");
+        let mut waited_s = 0.0;
+        while let Some(wait_s) = retry.on_failure(&error) {
+            assert_eq!(wait_s, 0.5);
+            waited_s += wait_s;
+        }
+        assert_eq!(waited_s, 2.0 + 4.0 + 5.0 + 5.0);
     }
 }
