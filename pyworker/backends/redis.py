@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 import redis
@@ -73,6 +75,8 @@ class RedisBackend:
         #: Counts chords' parts; set by the worker, which alone completes tasks.
         self.chord_parts: ChordCounter | None = None
         self._waiting = Waiting(self)
+        self._async_waiting: Any = None
+        self._lock = threading.Lock()
 
     @staticmethod
     def _check(conf: Any, options: dict[str, Any]) -> None:
@@ -120,6 +124,22 @@ class RedisBackend:
     ) -> Iterator[tuple[str, Meta]]:
         """Yield the metas of finished tasks as they come; see :class:`pyworker.backends.base.Backend`."""
         return self._waiting.wait(task_ids, timeout_s, on_message, on_interval)
+
+    async def await_for(self, task_ids: Sequence[str], found: Callable[[str, Meta], None]) -> None:
+        """Wait in a coroutine; see :class:`pyworker.backends.base.AsyncBackend`."""
+        if self.before_read is not None:
+            self.before_read()
+        with self._lock:
+            if self._async_waiting is None:
+                # Only programs with an event loop load asyncio.
+                module = import_module("pyworker.backends.async_waiting")
+                self._async_waiting = module.AsyncWaiting(self, self._connect_async)
+        await self._async_waiting.wait(task_ids, found)
+
+    def _connect_async(self) -> Any:
+        """Return a client for an event loop."""
+        kind: Any = import_module("redis.asyncio").Redis
+        return kind(**parameters_of(self.address, None))
 
     # -- writing
 
@@ -214,6 +234,19 @@ class RedisBackend:
         self.call(self.client.delete, self.group_key(group_id, ".c"))
         self.call(lambda: self.client.set(key, size, ex=self.expires_s))
 
+    def add_to_chord(self, group_id: str, result: Any) -> None:
+        """Say that a running chord's header has one part more."""
+        key = self.group_key(group_id, ".t")
+
+        def add() -> None:
+            pipeline = self.client.pipeline()
+            pipeline.incr(key)
+            if self.expires_s:
+                pipeline.expire(key, self.expires_s)
+            pipeline.execute()
+
+        self.call(add)
+
     def on_chord_part_return(self, request: Any, state: str, result: Any) -> None:
         """Count a finished task of a chord's header; the last one sends the body."""
         if self.chord_parts is not None:
@@ -238,6 +271,11 @@ class RedisBackend:
 
 def connect(address: RedisAddress, max_connections: int | None) -> redis.Redis:
     """Return a client of the server at an address."""
+    return redis.Redis(**parameters_of(address, max_connections))
+
+
+def parameters_of(address: RedisAddress, max_connections: int | None) -> dict[str, Any]:
+    """Return what redis-py's clients, for threads or for event loops, are made with."""
     parameters: dict[str, Any] = {
         "db": address.database,
         "username": address.username,
@@ -250,8 +288,8 @@ def connect(address: RedisAddress, max_connections: int | None) -> redis.Redis:
         "max_connections": max_connections,
     }
     if address.unix_path:
-        return redis.Redis(unix_socket_path=address.unix_path, **parameters)
-    return redis.Redis(host=address.host, port=address.port, **parameters)
+        return {**parameters, "unix_socket_path": address.unix_path}
+    return {**parameters, "host": address.host, "port": address.port}
 
 
 def _seconds(expires: Any) -> int | None:

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pyworker.canvas.group import group, tasks_of
-from pyworker.canvas.signature import Signature, as_list, maybe_signature
+from pyworker.canvas.signature import Signature, as_list, maybe_signature, without_repeated_module
 from pyworker.identifiers import uuid
 
 if TYPE_CHECKING:
     from pyworker.app import Celery
+    from pyworker.canvas.stamping import StampingVisitor
 
 #: Options of the body alone: the header's tasks must not send what follows it.
 _NOT_FOR_HEADER = frozenset({"chain", "chord", "group_id", "group_index"})
@@ -92,14 +93,14 @@ class chord(Signature):
         body = maybe_signature(given.pop("body", None) or self.body, clone=True)
         header_kwargs = {**self["kwargs"]["kwargs"], **given}
         body_id = options.pop("task_id", None)
-        merged = {**self.options, **{key: value for key, value in options.items() if value is not None}}
+        merged = {**self.options, **options}
         take = merged.pop
         group_id = take("task_id", None) or uuid()
         for callback in as_list(take("link", None)):
             body.link(callback)
         for errback in as_list(take("link_error", None)):
             body.link_error(errback)
-        delay: dict[str, Any] = {key: take(key) for key in ("countdown", "eta") if key in merged}
+        delay: dict[str, Any] = {key: take(key) for key in ("countdown", "eta") if merged.get(key) is not None}
         body.options.update({key: value for key, value in merged.items() if key != "parent_id"})
         header_options = {key: value for key, value in merged.items() if key not in _NOT_FOR_HEADER}
         return self._send(
@@ -116,8 +117,11 @@ class chord(Signature):
         options: dict[str, Any],
     ) -> Any:
         app = self.app
+        if body.subtask_type == "chain":
+            body.spread_bodies()
         header = group([maybe_signature(task).clone() for task in _tasks(self.tasks)], app=app)
         result = body.freeze(body_id, group_id=group_id, root_id=body.options.get("root_id"))
+        body.drop_header_bodies()
         if header.tasks:
             sent = header.apply_async(args, kwargs or None, task_id=group_id, chord=body, **options)
         else:
@@ -136,14 +140,13 @@ class chord(Signature):
         group_index: int | None = None,
     ) -> Any:
         """Give header and body their ids; returns the body's result."""
-        header = self.tasks if isinstance(self.tasks, group) else group(_tasks(self.tasks), app=self._app)
+        header = self.header_group()
         header_result = header.freeze(parent_id=parent_id, root_id=root_id, chord=self.body)
-        self["kwargs"]["header"] = header
         self.options["task_id"] = header.id
         if self.body is None:
             return None
         result = self.body.freeze(_id, root_id=root_id, chord=chord, group_id=group_id, group_index=group_index)
-        _first_of(result).parent = header_result
+        first_of(result).parent = header_result
         return result
 
     def link(self, callback: Any) -> Any:
@@ -158,40 +161,78 @@ class chord(Signature):
                 task.link_error(errback.clone(immutable=True))
         return self.body.link_error(errback)
 
-    def stamp(self, **headers: Any) -> chord:
-        """Add headers to the header's tasks and the body."""
-        for task in (*_tasks(self.tasks), self.body):
-            task.stamp(**headers)
+    def stamp(self, visitor: StampingVisitor | None = None, append_stamps: bool = False, **headers: Any) -> Any:
+        """Stamp the header's tasks, and the body as a visitor says; arguments as :meth:`Signature.stamp`."""
+        visited = None if visitor is None else visitor.on_chord_header_start(self, **headers) or {}
+        stamps = self._merged_stamps(visited, append_stamps, headers)
+        self.stamp_links(visitor, append_stamps, **stamps)
+        for task in _tasks(self.tasks):
+            task.stamp(visitor, append_stamps, **stamps)
+        if visitor is not None:
+            visitor.on_chord_header_end(self, **stamps)
+            if self.body is not None:
+                of_body = self._merged_stamps(visitor.on_chord_body(self, **stamps) or {}, append_stamps, stamps)
+                self.body.stamp(visitor, append_stamps, **of_body)
         return self
+
+    def header_group(self) -> group:
+        """Return the header, made a group if it is none yet."""
+        if not isinstance(self.tasks, group):
+            self["kwargs"]["header"] = group(self.tasks, app=self._app)
+        whole: group = self.tasks
+        return whole
 
     def set_immutable(self, immutable: bool) -> None:
         """Say for the header's tasks whether later arguments are ignored."""
         for task in _tasks(self.tasks):
             task.set_immutable(immutable)
 
+    def drop_body(self) -> None:
+        """Forget the chord that the body is a part of."""
+        super().drop_body()
+        if self.body is not None:
+            self.body.drop_body()
+
+    def drop_header_bodies(self) -> None:
+        """Leave the body out of the header's tasks, which get it when they are sent."""
+        for task in (self.tasks,) if isinstance(self.tasks, group) else self.tasks:
+            task.drop_body()
+            task.drop_header_bodies()
+        if self.body is not None:
+            self.body.drop_header_bodies()
+
     def part_count(self) -> int:
         """In another chord's header only the body counts."""
         return self.body.part_count()  # type: ignore[no-any-return]
 
+    def __length_hint__(self) -> int:
+        """How many results the body gets."""
+        return sum(maybe_signature(task).part_count() for task in _tasks(self.tasks))
+
     def __repr__(self) -> str:
-        if self.body is None:
+        body = self.body
+        if body is None:
             return f"<chord without body: {self.tasks!r}>"
-        return f"%{self.body.reprcall(self.tasks)}"
+        if body.subtask_type == "chain" and body.tasks:
+            first, *others = body.tasks
+            rest = Signature.types["chain"](others, app=self._app)
+            return without_repeated_module(first["task"], f"%({first.reprcall(self.tasks)} | {rest!r})")
+        return f"%{without_repeated_module(body['task'], body.reprcall(self.tasks))}"
 
 
-def _header(header: Any, app: Celery | None) -> list[Any]:
+def _header(header: Any, app: Celery | None) -> Any:
     if isinstance(header, Mapping):
         header = maybe_signature(header, app=app)
     if isinstance(header, Signature):
-        return list(header.tasks) if header.subtask_type in ("group", "chain") else [header]  # type: ignore[attr-defined]
-    return tasks_of((header,), app)
+        return header.tasks if header.subtask_type in ("group", "chain") else [header]  # type: ignore[attr-defined]
+    return list(tasks_of((header,), app))
 
 
 def _tasks(header: Any) -> list[Any]:
     return list(header.tasks) if isinstance(header, group) else list(header)
 
 
-def _first_of(result: Any) -> Any:
+def first_of(result: Any) -> Any:
     """The result at the beginning of a line of parents."""
     while result.parent is not None:
         result = result.parent

@@ -1,27 +1,25 @@
-"""Results of tasks that were sent: one, or many."""
+"""The result of one task."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from pyworker import states
-from pyworker.current import allow_join_result, find_current_app, refuse_to_block
-from pyworker.exceptions import ImproperlyConfigured, IncompleteStream, TimeoutError
+from pyworker.current import refuse_to_block
+from pyworker.exceptions import IncompleteStream, TimeoutError
+from pyworker.result.base import ResultBase, as_exception, current_app
+from pyworker.result.graph import DependencyGraph, GraphFormatter
+from pyworker.result.tuples import result_from_tuple
 
 if TYPE_CHECKING:
     from pyworker.app import Celery
     from pyworker.backends.base import Backend, Meta
 
-__all__ = ["AsyncResult", "GroupResult", "ResultBase", "ResultSet", "allow_join_result", "result_from_tuple"]
-
 Value = TypeVar("Value")
-
-
-class ResultBase:
-    """What all results have in common."""
-
-    __slots__ = ()
 
 
 class AsyncResult(ResultBase, Generic[Value]):
@@ -35,7 +33,18 @@ class AsyncResult(ResultBase, Generic[Value]):
         parent: the result of the task before, in a chain.
     """
 
-    __slots__ = ("_backend", "_meta", "app", "id", "ignored", "parent", "task_name")
+    __slots__ = (
+        "__weakref__",
+        "_backend",
+        "_callbacks",
+        "_graph",
+        "_meta",
+        "app",
+        "id",
+        "ignored",
+        "parent",
+        "task_name",
+    )
 
     TimeoutError = TimeoutError
 
@@ -50,13 +59,15 @@ class AsyncResult(ResultBase, Generic[Value]):
         if id is None:
             raise ValueError(f"AsyncResult requires valid id, not {type(id)}")
         self.id = id
-        self.app = app if app is not None else _current_app()
+        self.app = app if app is not None else current_app()
         self._backend = backend
         self.task_name = task_name
         self.parent: Any = parent
         #: Whether the task was sent with ``ignore_result``: there is nothing to wait for.
         self.ignored: bool | None = False
         self._meta: Meta | None = None
+        self._callbacks: list[Callable[[Any], Any]] = []
+        self._graph: DependencyGraph | None = None
 
     @property
     def backend(self) -> Backend:
@@ -67,6 +78,15 @@ class AsyncResult(ResultBase, Generic[Value]):
     def task_id(self) -> str:
         """The task's id, by its other name."""
         return self.id
+
+    @task_id.setter
+    def task_id(self, value: str) -> None:
+        self.id = value
+
+    @property
+    def supports_native_join(self) -> bool:
+        """Whether the store can be asked for many results at once: always."""
+        return True
 
     # -- waiting
 
@@ -81,21 +101,25 @@ class AsyncResult(ResultBase, Generic[Value]):
         on_message: Callable[[Meta], Any] | None = None,
         on_interval: Callable[[], Any] | None = None,
         disable_sync_subtasks: bool = True,
+        EXCEPTION_STATES: Any = states.EXCEPTION_STATES,
+        PROPAGATE_STATES: Any = states.PROPAGATE_STATES,
     ) -> Value:
         """Wait until the task is done and return its result.
 
         Args:
             timeout: seconds to wait; None for as long as it takes.
             propagate: raise the task's exception instead of returning it.
-            interval, no_ack: without effect here.
+            interval, no_ack, EXCEPTION_STATES: without effect here: nothing is polled.
             follow_parents: also raise what a task before this one in a chain raised.
             callback: called with the task's id and result.
             on_message: called with every state that is published while waiting.
             on_interval: called about once a second while waiting.
             disable_sync_subtasks: refuse to wait inside a task.
+            PROPAGATE_STATES: the states whose results are raised.
 
         Raises:
             TimeoutError: the result did not come in time.
+            OperationalError: the result store is gone.
             RuntimeError: called inside a task.
         """
         if self.ignored:
@@ -107,14 +131,78 @@ class AsyncResult(ResultBase, Generic[Value]):
             # A task's own failure says more than that of what was before it, so parents are looked at while waiting.
             tick = _both(self._raise_parent_error if follows else None, on_interval)
             for _, meta in self.backend.wait_for([self.id], timeout_s=timeout, on_message=on_message, on_interval=tick):
-                self._meta = meta
-        if propagate:
-            self.maybe_throw(callback=callback)
-        elif callback is not None:
-            callback(self.id, self._known["result"])
-        return cast("Value", self._known["result"])
+                self.learn(meta)
+        return self._value(propagate, callback, PROPAGATE_STATES)
 
     wait = get
+
+    async def aget(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        follow_parents: bool = True,
+        callback: Callable[[str, Any], Any] | None = None,
+        disable_sync_subtasks: bool = True,
+    ) -> Value:
+        """Wait for the result in a coroutine, without holding up its event loop; arguments as :meth:`get`.
+
+        Raises:
+            TimeoutError: the result did not come in time.
+            OperationalError: the result store is gone.
+            RuntimeError: called inside a task.
+        """
+        if self.ignored:
+            return cast("Value", None)
+        if disable_sync_subtasks:
+            refuse_to_block()
+        follows = follow_parents and propagate and self.parent is not None
+        if self._meta is None:
+            # Only programs with an event loop load asyncio.
+            awaiting = import_module("pyworker.result.awaiting")
+            check = self._raise_parent_error if follows else None
+            await awaiting.learn_all([self], timeout, check)
+        return self._value(propagate, callback, states.PROPAGATE_STATES)
+
+    def _value(self, propagate: bool, callback: Callable[[str, Any], Any] | None, raised: Any) -> Value:
+        meta = self._known
+        if propagate and meta["status"] in raised:
+            self.throw(meta["result"], meta.get("traceback"))
+        if callback is not None:
+            callback(self.id, meta["result"])
+        return cast("Value", meta["result"])
+
+    def then(
+        self, callback: Callable[[Any], Any], on_error: Callable[[BaseException], Any] | None = None, weak: bool = False
+    ) -> AsyncResult[Value]:
+        """Call a function with this result as soon as this object learns that the task is done.
+
+        It learns it from whatever looks at the result: ``get``, ``ready``, ``state``, the ``join`` of a group.
+
+        Args:
+            callback: called with this result.
+            on_error: called with the exception instead, if the task failed.
+            weak: without effect.
+        """
+
+        def call(done: AsyncResult[Any]) -> None:
+            meta = done._known
+            if on_error is not None and meta["status"] in states.PROPAGATE_STATES:
+                on_error(as_exception(meta["result"]))
+            else:
+                callback(done)
+
+        if self._meta is not None:
+            call(self)
+        else:
+            self._callbacks.append(call)
+        return self
+
+    def learn(self, meta: Meta) -> None:
+        """Take over a final meta that was read or announced, and call who waits for it."""
+        self._meta = meta
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback(self)
 
     @property
     def _known(self) -> Meta:
@@ -123,23 +211,28 @@ class AsyncResult(ResultBase, Generic[Value]):
             return self._meta
         meta = self.backend.get_task_meta(self.id)
         if meta["status"] in states.READY_STATES:
-            self._meta = meta
+            self.learn(meta)
         return meta
 
     def _raise_parent_error(self) -> None:
+        parents = []
         node = self.parent
         while node is not None:
-            node.maybe_throw()
-            node = getattr(node, "parent", None)
+            parents.append(node)
+            node = node.parent
+        for parent in reversed(parents):
+            parent.maybe_throw()
+
+    def throw(self, error: Any, traceback: str | None = None) -> NoReturn:
+        """Raise a stored failure; with ``task_remote_tracebacks`` and tblib, with the worker's traceback."""
+        raised = as_exception(error)
+        if traceback and self.app.conf.get("task_remote_tracebacks"):
+            raised = raised.with_traceback(_remote_traceback(traceback))
+        raise raised
 
     def maybe_throw(self, propagate: bool = True, callback: Callable[[str, Any], Any] | None = None) -> Any:
         """Raise the task's exception if it failed; return its result otherwise."""
-        meta = self._known
-        if propagate and meta["status"] in states.PROPAGATE_STATES:
-            raise _raisable(meta["result"])
-        if callback is not None:
-            callback(self.id, meta["result"])
-        return meta["result"]
+        return self._value(propagate, callback, states.PROPAGATE_STATES)
 
     maybe_reraise = maybe_throw
 
@@ -171,9 +264,10 @@ class AsyncResult(ResultBase, Generic[Value]):
         return None if children is None else [result_from_tuple(child, self.app) for child in children]
 
     @property
-    def date_done(self) -> Any:
-        """When it was done, as text."""
-        return self._known.get("date_done")
+    def date_done(self) -> datetime | None:
+        """When it was done."""
+        done = self._known.get("date_done")
+        return datetime.fromisoformat(done.replace("Z", "+00:00")) if isinstance(done, str) else done
 
     @property
     def retries(self) -> int | None:
@@ -205,6 +299,10 @@ class AsyncResult(ResultBase, Generic[Value]):
         """The queue it came from (with ``result_extended``)."""
         return self._known.get("queue")
 
+    def exists(self) -> bool:
+        """Whether the store knows anything of the task; a task that has just been sent may be unknown yet."""
+        return bool(self.backend.get_many([self.id]))
+
     def ready(self) -> bool:
         """Whether the task is done."""
         return self.state in states.READY_STATES
@@ -224,6 +322,43 @@ class AsyncResult(ResultBase, Generic[Value]):
             self.parent.forget()
         self.backend.forget(self.id)
 
+    def revoke(
+        self,
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> Any:
+        """Tell all workers not to run the task.
+
+        Args:
+            connection: a kombu connection to use.
+            terminate: also end the process that runs it.
+            signal: how to end it, ``TERM`` if not given.
+            wait: wait for the workers' answers and return them.
+            timeout: seconds to wait.
+        """
+        app: Any = self.app
+        return app.control.revoke(
+            self.id, connection=connection, terminate=terminate, signal=signal, reply=wait, timeout=timeout
+        )
+
+    def revoke_by_stamped_headers(
+        self,
+        headers: Mapping[str, Any],
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> Any:
+        """Tell all workers not to run tasks whose stamps match; arguments as :meth:`revoke`."""
+        app: Any = self.app
+        return app.control.revoke_by_stamped_headers(
+            headers, connection=connection, terminate=terminate, signal=signal, reply=wait, timeout=timeout
+        )
+
     # -- what follows and what was before
 
     def iterdeps(self, intermediate: bool = False) -> Iterator[tuple[Any, Any]]:
@@ -232,14 +367,42 @@ class AsyncResult(ResultBase, Generic[Value]):
         Raises:
             IncompleteStream: a task is not done (unless ``intermediate``).
         """
-        pending: list[tuple[Any, Any]] = [(None, self)]
+        pending: deque[tuple[Any, Any]] = deque([(None, self)])
         while pending:
-            parent, node = pending.pop(0)
+            parent, node = pending.popleft()
             yield parent, node
             if node.ready():
                 pending.extend((node, child) for child in node.children or ())
             elif not intermediate:
                 raise IncompleteStream
+
+    @property
+    def graph(self) -> DependencyGraph:
+        """The graph of what this task led to, built once.
+
+        Raises:
+            IncompleteStream: a task of it is not done.
+        """
+        if self._graph is None:
+            self._graph = self.build_graph()
+        return self._graph
+
+    def build_graph(self, intermediate: bool = False, formatter: GraphFormatter | None = None) -> DependencyGraph:
+        """Return the graph of what this task led to.
+
+        Args:
+            intermediate: also while some of it is not done.
+            formatter: draws it; see :meth:`DependencyGraph.to_dot`.
+
+        Raises:
+            IncompleteStream: a task of it is not done.
+        """
+        graph = DependencyGraph(formatter=formatter or GraphFormatter(root=self.id, shape="oval"))
+        for parent, node in self.iterdeps(intermediate=intermediate):
+            graph.add_arc(node)
+            if parent is not None:
+                graph.add_edge(parent, node)
+        return graph
 
     def collect(self, intermediate: bool = False, **options: Any) -> Iterator[tuple[Any, Any]]:
         """Walk like :meth:`iterdeps`, yielding (result, value)."""
@@ -275,244 +438,11 @@ class AsyncResult(ResultBase, Generic[Value]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.id}>"
 
+    def __copy__(self) -> AsyncResult[Value]:
+        return type(self)(self.id, self._backend, self.task_name, self.app, self.parent)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.id, None, self.task_name, None, self.parent)
-
-
-class ResultSet(ResultBase):
-    """Several results."""
-
-    def __init__(self, results: Iterable[Any], app: Celery | None = None) -> None:
-        self.results: list[Any] = list(results)
-        self._app = app
-
-    @property
-    def app(self) -> Celery:
-        """The app of these results."""
-        if self._app is None:
-            self._app = self.results[0].app if self.results else _current_app()
-        return self._app
-
-    @property
-    def backend(self) -> Backend:
-        """Where the results are stored."""
-        return self.app.backend
-
-    @property
-    def children(self) -> list[Any]:
-        """The results."""
-        return self.results
-
-    def add(self, result: Any) -> None:
-        """Add a result unless it is one of these."""
-        if result not in self.results:
-            self.results.append(result)
-
-    def remove(self, result: Any) -> None:
-        """Take a result out, given itself or its id.
-
-        Raises:
-            KeyError: it is none of these.
-        """
-        if isinstance(result, str):
-            result = self.app.AsyncResult(result)
-        try:
-            self.results.remove(result)
-        except ValueError:
-            raise KeyError(result) from None
-
-    def update(self, results: Iterable[Any]) -> None:
-        """Add results."""
-        for result in results:
-            self.add(result)
-
-    def clear(self) -> None:
-        """Take all results out."""
-        self.results.clear()
-
-    def successful(self) -> bool:
-        """Whether all tasks returned."""
-        return all(result.successful() for result in self.results)
-
-    def failed(self) -> bool:
-        """Whether any task raised."""
-        return any(result.failed() for result in self.results)
-
-    def waiting(self) -> bool:
-        """Whether any task is not done."""
-        return any(not result.ready() for result in self.results)
-
-    def ready(self) -> bool:
-        """Whether all tasks are done."""
-        return all(result.ready() for result in self.results)
-
-    def completed_count(self) -> int:
-        """How many tasks returned."""
-        return sum(int(result.successful()) for result in self.results)
-
-    def maybe_throw(self, callback: Callable[[str, Any], Any] | None = None, propagate: bool = True) -> None:
-        """Raise the exception of the first that failed."""
-        for result in self.results:
-            result.maybe_throw(callback=callback, propagate=propagate)
-
-    maybe_reraise = maybe_throw
-
-    def forget(self) -> None:
-        """Delete the results."""
-        for result in self.results:
-            result.forget()
-
-    def get(
-        self,
-        timeout: float | None = None,
-        propagate: bool = True,
-        interval: float = 0.5,
-        callback: Callable[[str, Any], Any] | None = None,
-        no_ack: bool = True,
-        on_message: Callable[[Meta], Any] | None = None,
-        disable_sync_subtasks: bool = True,
-        on_interval: Callable[[], Any] | None = None,
-    ) -> list[Any]:
-        """Wait for all tasks and return their results in order; arguments as :meth:`AsyncResult.get`."""
-        if disable_sync_subtasks:
-            refuse_to_block()
-        self._await(timeout, on_message, on_interval, propagate)
-        values = []
-        for result in self.results:
-            values.append(result.get(propagate=propagate, disable_sync_subtasks=False))
-            if callback is not None:
-                callback(result.id, values[-1])
-        return values
-
-    join = join_native = get
-
-    def _await(self, timeout: float | None, on_message: Any, on_interval: Any, propagate: bool) -> None:
-        """Wait for every single task below; with ``propagate`` only until the first failure."""
-        waited = {result.id: result for result in _leaves(self.results) if result._meta is None and not result.ignored}
-        if not waited:
-            return
-        backend = next(iter(waited.values())).backend
-        for task_id, meta in backend.wait_for(
-            list(waited), timeout_s=timeout, on_message=on_message, on_interval=on_interval
-        ):
-            waited[task_id]._meta = meta
-            if propagate:
-                waited[task_id].maybe_throw()
-
-    def iter_native(
-        self,
-        timeout: float | None = None,
-        interval: float = 0.5,
-        no_ack: bool = True,
-        on_message: Callable[[Meta], Any] | None = None,
-        on_interval: Callable[[], Any] | None = None,
-    ) -> Iterator[tuple[str, Meta]]:
-        """Yield (id, meta) of the tasks as they are done."""
-        ids = [result.id for result in _leaves(self.results)]
-        return self.backend.wait_for(ids, timeout_s=timeout, on_message=on_message, on_interval=on_interval)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.results)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.results[index]
-
-    def __len__(self) -> int:
-        return len(self.results)
-
-    def __eq__(self, other: object) -> bool:
-        return other.results == self.results if isinstance(other, ResultSet) else NotImplemented
-
-    def __hash__(self) -> int:
-        raise TypeError(f"unhashable type: {type(self).__name__!r}")
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}: [{', '.join(str(result) for result in self.results)}]>"
-
-
-class GroupResult(ResultSet):
-    """The results of a group's tasks.
-
-    Args:
-        id: the group's id.
-        results: one result per task.
-        parent: the result of what was before, in a chain.
-    """
-
-    def __init__(
-        self, id: str | None = None, results: Iterable[Any] = (), parent: Any = None, app: Celery | None = None
-    ) -> None:
-        super().__init__(results, app)
-        self.id = id
-        self.parent = parent
-
-    def save(self, backend: Backend | None = None) -> None:
-        """Store the group's structure, for :meth:`restore`."""
-        (backend or self.backend).save_group(str(self.id), self)
-
-    def delete(self, backend: Backend | None = None) -> None:
-        """Delete the stored structure."""
-        (backend or self.backend).delete_group(str(self.id))
-
-    @classmethod
-    def restore(cls, id: str, backend: Backend | None = None, app: Celery | None = None) -> Any:
-        """Return a stored group, None if there is none of that id."""
-        app = app if app is not None else _current_app()
-        stored = (backend or app.backend).restore_group(id)
-        return None if stored is None else result_from_tuple(stored, app)
-
-    def as_tuple(self) -> tuple[Any, Any]:
-        """Return ids as plain data: ``((id, parent), [results])``."""
-        parent = self.parent.as_tuple() if self.parent is not None else None
-        return (self.id, parent), [result.as_tuple() for result in self.results]
-
-    def as_list(self) -> list[str]:
-        """Return the ids of the group and of what was before."""
-        return [str(self.id), *(self.parent.as_list() if self.parent is not None else [])]
-
-    def forget(self) -> None:
-        """Delete the results and what was before."""
-        super().forget()
-        if self.parent is not None:
-            self.parent.forget()
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, GroupResult):
-            return other.id == self.id and other.results == self.results and other.parent == self.parent
-        return other == self.id if isinstance(other, str) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-    def __str__(self) -> str:
-        return str(self.id)
-
-    def __repr__(self) -> str:
-        return f"<GroupResult: {self.id} [{', '.join(str(result) for result in self.results)}]>"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.id, self.results, self.parent)
-
-
-def result_from_tuple(stored: Any, app: Celery | None = None) -> Any:
-    """Rebuild a result from :meth:`AsyncResult.as_tuple`."""
-    if isinstance(stored, ResultBase):
-        return stored
-    app = app if app is not None else _current_app()
-    head, children = stored
-    identifier, parent = head if isinstance(head, (list, tuple)) else (head, None)
-    above = result_from_tuple(parent, app) if parent else None
-    if children is not None:
-        return app.GroupResult(identifier, [result_from_tuple(child, app) for child in children], parent=above)
-    return app.AsyncResult(identifier, parent=above)
-
-
-def _leaves(results: Sequence[Any]) -> Iterator[AsyncResult[Any]]:
-    for result in results:
-        if isinstance(result, ResultSet):
-            yield from _leaves(result.results)
-        else:
-            yield result
 
 
 def _both(first: Callable[[], Any] | None, second: Callable[[], Any] | None) -> Callable[[], Any] | None:
@@ -526,12 +456,10 @@ def _both(first: Callable[[], Any] | None, second: Callable[[], Any] | None) -> 
     return both
 
 
-def _raisable(error: Any) -> BaseException:
-    return error if isinstance(error, BaseException) else Exception(error)
-
-
-def _current_app() -> Celery:
-    app = find_current_app()
-    if app is None:
-        raise ImproperlyConfigured("there is no app: make one with Celery(...) first, or pass app=")
-    return app
+def _remote_traceback(text: str) -> Any:
+    """Rebuild a traceback; None without tblib."""
+    try:
+        from tblib import Traceback  # type: ignore[import-not-found]
+    except ImportError:
+        return None
+    return Traceback.from_string(text).as_traceback()
