@@ -83,6 +83,11 @@ class _LoopWaiting:
             for task_id, future in futures.items():
                 future.cancel()
                 self._leave(task_id, future)
+            if not self._waiting and self._listener is not None:
+                listener, self._listener = self._listener, None
+                listener.cancel()
+                # The loop may end right after this: the connection is closed by then.
+                await asyncio.gather(listener, return_exceptions=True)
 
     def _leave(self, task_id: str, future: asyncio.Future[Meta]) -> None:
         others = self._waiting.get(task_id)
@@ -92,13 +97,10 @@ class _LoopWaiting:
         if not others:
             del self._waiting[task_id]
             self._new.pop(task_id, None)
-        if not self._waiting and self._listener is not None:
-            self._listener.cancel()
-            self._listener = None
 
     async def _subscribe_new(self) -> None:
         """Subscribe where a connection is open; start to listen, which opens one, where none is."""
-        if self._listener is None:
+        if self._listener is None or self._listener.done():
             self._listener = asyncio.ensure_future(self._listen())
             return
         pubsub = self._pubsub
@@ -118,6 +120,7 @@ class _LoopWaiting:
         failures = 0
         while self._waiting:
             client = self._connect()
+            pubsub: Any = None
             try:
                 async with client, client.pubsub() as pubsub:
                     self._new = dict.fromkeys(self._waiting)
@@ -136,7 +139,9 @@ class _LoopWaiting:
                 self._fail(error)
                 return
             finally:
-                self._pubsub = None
+                # Another one may listen by now.
+                if self._pubsub is pubsub:
+                    self._pubsub = None
 
     async def _serve(self, client: Any, pubsub: Any) -> AsyncIterator[None]:
         """Deliver what is announced and what is found; yields after each answer of the server."""

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 import redis
+from redis.backoff import NoBackoff
 
 from pyworker import states
 from pyworker.backends.base import Meta, pending
@@ -139,7 +140,9 @@ class RedisBackend:
     def _connect_async(self) -> Any:
         """Return a client for an event loop."""
         kind: Any = import_module("redis.asyncio").Redis
-        return kind(**parameters_of(self.address, None))
+        # Who waits opens a lost connection again by its own rule.
+        retry: Any = import_module("redis.asyncio.retry").Retry(NoBackoff(), 0)
+        return kind(**parameters_of(self.address, None), retry=retry)
 
     # -- writing
 

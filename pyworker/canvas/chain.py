@@ -6,14 +6,18 @@ from collections.abc import Iterable, Mapping
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
+from pyworker import states
 from pyworker.canvas.chord import chord, first_of
 from pyworker.canvas.group import group
 from pyworker.canvas.signature import Signature, as_list, maybe_signature, without_repeated_module
+from pyworker.current import allow_join_result
 
 if TYPE_CHECKING:
     from pyworker.app import Celery
     from pyworker.canvas.stamping import StampingVisitor
 
+#: States of a task that ran here after which nothing follows.
+_WITHOUT_VALUE = frozenset({states.IGNORED, states.REJECTED})
 #: Options that a chain keeps for itself when it hands the others to its first task.
 _OWN_OPTIONS = frozenset(
     {"chord", "group_id", "group_index", "link", "link_error", "parent_id", "root_id", "task_id"}
@@ -135,6 +139,9 @@ class chain(Signature):
         **options: Any,
     ) -> Any:
         """Send the first task; the others travel with it. Returns the last one's result."""
+        if self.app.conf.task_always_eager:
+            with allow_join_result():
+                return self.apply(args, kwargs, **options)
         merged = {**self.options, **options}
         take = merged.pop
         link, errbacks, rest = take("link", None), take("link_error", None), take("chain", None)
@@ -153,6 +160,24 @@ class chain(Signature):
         following = [*(rest or ()), *steps]
         sent = first.apply_async(**merged, chain=following or None)
         return results[0] if steps else sent
+
+    def apply(self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        """Run the tasks here and now; arguments as :meth:`apply_async`. Returns the last one's result."""
+        merged = {**self.options, **options}
+        callbacks = as_list(merged.pop("link", None))
+        steps = self._flat(copies=True, root_id=None)
+        given: tuple[Any, Any] = ((*(args or ()), *self.args), kwargs)
+        last = None
+        while steps:
+            step = steps.pop()
+            for callback in callbacks if not steps else ():
+                step.link(callback)
+            result = step.apply(*given, **merged)
+            result.parent, last = last, result
+            if result.state in _WITHOUT_VALUE:
+                break
+            given = ((result.get(),), None) if steps else given
+        return last
 
     def freeze(
         self,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyworker.canvas.group import group, tasks_of
 from pyworker.canvas.signature import Signature, as_list, maybe_signature, without_repeated_module
+from pyworker.current import allow_join_result
 from pyworker.identifiers import uuid
 
 if TYPE_CHECKING:
@@ -92,43 +93,73 @@ class chord(Signature):
         given = dict(kwargs or {})
         body = maybe_signature(given.pop("body", None) or self.body, clone=True)
         header_kwargs = {**self["kwargs"]["kwargs"], **given}
+        args = self.args if self.immutable else (*(args or ()), *self.args)
+        if self.app.conf.task_always_eager:
+            with allow_join_result():
+                self._link_body(body, {**self.options, **options})
+                return self._apply(body, args, header_kwargs)
         body_id = options.pop("task_id", None)
+        # The root of this call, not one that the chord was given for its own tasks.
+        root_id = options.get("root_id") or body.options.get("root_id")
         merged = {**self.options, **options}
         take = merged.pop
         group_id = take("task_id", None) or uuid()
-        for callback in as_list(take("link", None)):
-            body.link(callback)
-        for errback in as_list(take("link_error", None)):
-            body.link_error(errback)
+        self._link_body(body, merged)
         delay: dict[str, Any] = {key: take(key) for key in ("countdown", "eta") if merged.get(key) is not None}
         body.options.update({key: value for key, value in merged.items() if key != "parent_id"})
         header_options = {key: value for key, value in merged.items() if key not in _NOT_FOR_HEADER}
-        return self._send(
-            body, group_id, body_id, (*(args or ()), *self.args), header_kwargs, {**header_options, **delay}
-        )
+        if body.subtask_type == "chain":
+            body.spread_bodies()
+        result = body.freeze(body_id, group_id=group_id, root_id=root_id)
+        body.drop_header_bodies()
+        result.parent = self._send(body, group_id, tuple(args), header_kwargs, {**header_options, **delay})
+        return result
+
+    def apply(
+        self,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        propagate: bool = True,
+        body: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Run header and body here and now.
+
+        Args:
+            args, kwargs: arguments of the header's tasks.
+            propagate: raise what a task of the header raises, instead of giving it to the body.
+            body: another body.
+            options: without effect.
+        """
+        chosen = maybe_signature(self.body if body is None else body, clone=True)
+        return self._apply(chosen, (*(args or ()), *self.args), dict(kwargs or {}), propagate)
+
+    def _apply(self, body: Any, args: Iterable[Any], kwargs: Mapping[str, Any], propagate: bool = True) -> Any:
+        header = group([maybe_signature(task).clone() for task in _tasks(self.tasks)], app=self.app)
+        return body.apply((header.apply(args, kwargs).get(propagate=propagate),))
+
+    @staticmethod
+    def _link_body(body: Any, options: dict[str, Any]) -> None:
+        """Move the callbacks among the options to the body."""
+        for callback in as_list(options.pop("link", None)):
+            body.link(callback)
+        for errback in as_list(options.pop("link_error", None)):
+            body.link_error(errback)
 
     def _send(
         self,
         body: Any,
         group_id: str,
-        body_id: str | None,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         options: dict[str, Any],
     ) -> Any:
-        app = self.app
-        if body.subtask_type == "chain":
-            body.spread_bodies()
-        header = group([maybe_signature(task).clone() for task in _tasks(self.tasks)], app=app)
-        result = body.freeze(body_id, group_id=group_id, root_id=body.options.get("root_id"))
-        body.drop_header_bodies()
+        """Send the header, the body with each of its tasks; of an empty one the body itself."""
+        header = group([maybe_signature(task).clone() for task in _tasks(self.tasks)], app=self.app)
         if header.tasks:
-            sent = header.apply_async(args, kwargs or None, task_id=group_id, chord=body, **options)
-        else:
-            body.delay([])
-            sent = app.GroupResult(group_id, [])
-        result.parent = sent
-        return result
+            return header.apply_async(args, kwargs or None, task_id=group_id, chord=body, **options)
+        body.delay([])
+        return self.app.GroupResult(group_id, [])
 
     def freeze(
         self,
@@ -159,6 +190,9 @@ class chord(Signature):
         if self.app.conf.task_allow_error_cb_on_chord_header:
             for task in _tasks(self.tasks):
                 task.link_error(errback.clone(immutable=True))
+        for task in _tasks(self.tasks):
+            if isinstance(task, chord):
+                task.link_error(errback)
         return self.body.link_error(errback)
 
     def stamp(self, visitor: StampingVisitor | None = None, append_stamps: bool = False, **headers: Any) -> Any:

@@ -87,9 +87,12 @@ class group(Signature):
         """
         if options.get("link") is not None or options.get("link_error") is not None:
             raise TypeError("Cannot add link to group: use a chord, or link the individual tasks")
+        if self.tasks and self.app.conf.task_always_eager:
+            return self.apply(args, kwargs, **options)
         merged = {**self.options, **{key: value for key, value in options.items() if value is not None}}
         group_id = merged.pop("task_id", None) or uuid()
-        merged.pop("group_id", None)
+        for place in ("group_id", "group_index"):
+            merged.pop(place, None)
         if not self.tasks:
             return GroupResult(group_id, [], app=self._app)
         if route_name:
@@ -102,6 +105,14 @@ class group(Signature):
         if parent is not None:
             parent.add_trail(result)
         return result
+
+    def apply(self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        """Run the tasks here and now, one after the other; arguments as :meth:`apply_async`."""
+        merged = {**self.options, **options}
+        group_id = merged.pop("task_id", None) or uuid()
+        merged["group_id"] = group_id
+        results = [member.clone().apply(args, kwargs, **merged) for _, member in self._members()]
+        return GroupResult(group_id, results, app=self.app if results else self._app)
 
     def _send(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, group_id: str, options: dict[str, Any]

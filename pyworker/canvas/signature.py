@@ -201,6 +201,12 @@ class Signature(dict[str, Any]):
             return self.app.send_task(self.task, merged_args, merged_kwargs, **merged)
         return task.apply_async(merged_args, merged_kwargs, **merged)
 
+    def apply(self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        """Run the task here and now as a worker would; arguments as :meth:`apply_async`, result as ``Task.apply``."""
+        merged_args, merged_kwargs, merged = self._merged(args, kwargs, options)
+        task: Any = self.type
+        return task.apply(merged_args, merged_kwargs, **merged)
+
     def __invert__(self) -> Any:
         """Send the task and wait for its result."""
         return self.apply_async().get()

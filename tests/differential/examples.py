@@ -233,7 +233,9 @@ def test_forget():
 def test_waiting_in_a_task_is_refused():
     res = waits.delay()
     assert isinstance(get(res, propagate=False), RuntimeError)
-    assert get(waits_anyway.delay()) == 2
+    done = add.delay(1, 1)
+    assert get(done) == 2
+    assert get(waits_anyway.delay(done.id)) == 2
 
 
 def test_children_of_a_task():
@@ -503,4 +505,4 @@ def test_replaced_tasks_in_a_group_and_a_chord():
 
 
 def test_a_task_added_to_a_chord():
-    assert get(chord([adds_to_chord.s(1), add.s(1, 1)], xsum.s())()) == 1004
+    assert get(chord([adds_to_chord.s(1), add.s(1, 1)], xsum.s())()) == 4

@@ -62,7 +62,8 @@ def prepare(library: str, directory: Path) -> dict[str, str]:
 def run(library: str, directory: Path) -> Ran:
     environment = prepare(library, directory)
     with RedisServer() as server, WorkerProcess(
-        LIBRARIES[library], "proj.tasks", broker=server.url, environment=environment, directory=directory
+        LIBRARIES[library], "proj.tasks", broker=server.url, options=("-c", "1"), environment=environment,
+        directory=directory,
     ) as worker:  # fmt: skip
         process = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:benchmark", "-p", "no:xdist",
@@ -104,4 +105,5 @@ def comparable(example: dict[str, list[dict[str, Any]]]) -> str:
     worker = sorted(example["worker"], key=lambda message: repr(normal([message])))
     for message in (*example["client"], *worker):
         message["headers"]["origin"] = "somewhere"
+        message["properties"].pop("origin", None)
     return repr(normal([*example["client"], *worker]))

@@ -106,7 +106,8 @@ def replaced_by_chord(self, x):
 
 @app.task(bind=True)
 def adds_to_chord(self, x):
-    self.add_to_chord(add.s(x, 1000))
+    # Its place is this task's own, so the two values may change places.
+    self.add_to_chord(add.s(x, 0))
     return x
 
 
@@ -121,8 +122,8 @@ def waits(self):
 
 
 @app.task(bind=True)
-def waits_anyway(self):
-    return add.delay(1, 1).get(timeout=5, disable_sync_subtasks=False)
+def waits_anyway(self, task_id):
+    return app.AsyncResult(task_id).get(timeout=5, disable_sync_subtasks=False)
 
 
 @app.task
