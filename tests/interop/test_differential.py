@@ -6,6 +6,7 @@ worker those that follow from them.
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from pprint import pformat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -96,8 +98,14 @@ def test_the_examples_hold(runs: dict[str, Ran], library: str) -> None:
 def test_both_publish_the_same(runs: dict[str, Ran]) -> None:
     ours, theirs = runs["pyworker"].messages, runs["celery"].messages
     assert ours.keys() == theirs.keys()
-    different = [name for name in ours if comparable(ours[name]) != comparable(theirs[name])]
-    assert different == []
+    different = {name: first_difference(comparable(theirs[name]), comparable(ours[name])) for name in ours}
+    assert {name: lines for name, lines in different.items() if lines} == {}
+
+
+def first_difference(theirs: str, ours: str) -> list[str]:
+    """Return the first lines that differ."""
+    lines = difflib.unified_diff(theirs.splitlines(), ours.splitlines(), "celery", "pyworker", lineterm="", n=1)
+    return list(lines)[:12]
 
 
 def comparable(example: dict[str, list[dict[str, Any]]]) -> str:
@@ -106,4 +114,4 @@ def comparable(example: dict[str, list[dict[str, Any]]]) -> str:
     for message in (*example["client"], *worker):
         message["headers"]["origin"] = "somewhere"
         message["properties"].pop("origin", None)
-    return repr(normal([*example["client"], *worker]))
+    return pformat(normal([*example["client"], *worker]), width=110)
