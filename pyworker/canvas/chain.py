@@ -345,6 +345,7 @@ def _appended(left: chain, right: Any, app: Celery | None) -> Any:
     tasks = left.linked_tasks()
     right = right.clone()
     last = tasks[-1]
+    kept = {name: value for name, value in left.options.items() if name not in ("link", "link_error")}
     if isinstance(last, group) and not isinstance(right, group):
         tasks[-1] = chord(last, right, app=app)
         if len(tasks) > 1 and isinstance(tasks[-2], chord):
@@ -353,7 +354,8 @@ def _appended(left: chain, right: Any, app: Celery | None) -> Any:
         tasks[-1] = last.with_body(last.body | right)
     else:
         tasks.append(right)
-    kept = {name: value for name, value in left.options.items() if name not in ("link", "link_error")}
+        # Options of a chain are those of its first task: of a longer chain they are nobody's.
+        kept = {}
     joined = chain.made_of(tasks, app, kept)
     joined["args"], joined["immutable"] = left.args, left.immutable
     return joined
