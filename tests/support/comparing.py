@@ -28,7 +28,11 @@ def normal(messages: list[dict[str, Any]]) -> list[Any]:
 def comparable(value: Any, names: dict[str, str]) -> Any:
     """Number the ids by their first appearance, and leave of a time only its kind."""
     if isinstance(value, dict):
-        return {key: comparable(member, names) for key, member in sorted(value.items())}
+        # The names of stamps come in the order of a set.
+        return {
+            key: comparable(sorted(member) if key == "stamped_headers" and member else member, names)
+            for key, member in sorted(value.items())
+        }
     if isinstance(value, list):
         return [comparable(member, names) for member in value]
     if isinstance(value, str):
