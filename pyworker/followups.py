@@ -37,7 +37,7 @@ def send_followers(app: Celery, task_id: str, request: Mapping[str, Any], return
             plain[0].apply_async((returned,), **options)
     if chain:
         following = maybe_signature(chain[-1], app=app)
-        following.apply_async((returned,), chain=list(chain[:-1]) or None, **options)
+        following.apply_async((returned,), chain=list(chain[:-1]), **options)
 
 
 def record_failure(

@@ -447,8 +447,9 @@ def _sequence(args: Any) -> Sequence[Any]:
 
 def _inherit(parent: Task[Any, Any], options: dict[str, Any], app: Celery) -> None:
     request = parent.request
-    options.setdefault("root_id", request.root_id or request.id)
-    options.setdefault("parent_id", request.id)
+    # A retried request's options name them even when there are none.
+    options["root_id"] = options.get("root_id") or request.root_id or request.id
+    options["parent_id"] = options.get("parent_id") or request.id
     if app.conf.task_inherit_parent_priority:
         options.setdefault("priority", (request.delivery_info or {}).get("priority"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, runtime_checkable
 
 from pyworker import states
 
@@ -73,8 +73,26 @@ class Backend(Protocol):
     def set_chord_size(self, group_id: str, size: int) -> None:
         """Say how many parts a chord's header has."""
 
+    def add_to_chord(self, group_id: str, result: Any) -> None:
+        """Say that a running chord's header has one part more."""
+
     def close(self) -> None:
         """Close connections."""
+
+
+@runtime_checkable
+class AsyncBackend(Protocol):
+    """A result store that coroutines can wait for without a thread."""
+
+    async def await_for(self, task_ids: Sequence[str], found: Callable[[str, Meta], None]) -> None:
+        """Wait until all of these tasks are done.
+
+        Args:
+            found: called with the id and the meta of each.
+
+        Raises:
+            pyworker.exceptions.OperationalError: the store is gone.
+        """
 
 
 class DisabledBackend:
@@ -109,7 +127,7 @@ class DisabledBackend:
         )
 
     get_task_meta = get_many = wait_for = forget = _refuse
-    save_group = restore_group = delete_group = set_chord_size = _refuse
+    save_group = restore_group = delete_group = set_chord_size = add_to_chord = _refuse
 
 
 def pending(task_id: str) -> Meta:

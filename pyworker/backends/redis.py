@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import redis
 
 from pyworker import states
+from pyworker.backends.async_waiting import AsyncWaiting
 from pyworker.backends.base import Meta, pending
 from pyworker.backends.meta import MetaCodec
-from pyworker.backends.redis_client import connect
+from pyworker.backends.redis_client import connect, connect_async
 from pyworker.backends.waiting import Waiting
 from pyworker.exceptions import ImproperlyConfigured, OperationalError
 from pyworker.transport.redis_settings import result_address
@@ -68,6 +70,8 @@ class RedisBackend:
         #: Counts chords' parts; set by the worker, which alone completes tasks.
         self.chord_parts: ChordCounter | None = None
         self._waiting = Waiting(self)
+        self._async_waiting: AsyncWaiting | None = None
+        self._lock = threading.Lock()
 
     def as_uri(self, include_password: bool = False) -> str:
         """Return the URL, without its password unless wanted."""
@@ -106,6 +110,15 @@ class RedisBackend:
     ) -> Iterator[tuple[str, Meta]]:
         """Yield the metas of finished tasks as they come; see :class:`pyworker.backends.base.Backend`."""
         return self._waiting.wait(task_ids, timeout_s, on_message, on_interval)
+
+    async def await_for(self, task_ids: Sequence[str], found: Callable[[str, Meta], None]) -> None:
+        """Wait in a coroutine; see :class:`pyworker.backends.base.AsyncBackend`."""
+        if self.before_read is not None:
+            self.before_read()
+        with self._lock:
+            if self._async_waiting is None:
+                self._async_waiting = AsyncWaiting(self, lambda: connect_async(self.address))
+        await self._async_waiting.wait(task_ids, found)
 
     # -- writing
 
@@ -199,6 +212,19 @@ class RedisBackend:
         key = self.group_key(group_id, ".s")
         self.call(self.client.delete, self.group_key(group_id, ".c"))
         self.call(lambda: self.client.set(key, size, ex=self.expires_s))
+
+    def add_to_chord(self, group_id: str, result: Any) -> None:
+        """Say that a running chord's header has one part more."""
+        key = self.group_key(group_id, ".t")
+
+        def add() -> None:
+            pipeline = self.client.pipeline()
+            pipeline.incr(key)
+            if self.expires_s:
+                pipeline.expire(key, self.expires_s)
+            pipeline.execute()
+
+        self.call(add)
 
     def on_chord_part_return(self, request: Any, state: str, result: Any) -> None:
         """Count a finished task of a chord's header; the last one sends the body."""

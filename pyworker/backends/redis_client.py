@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import redis
+import redis.asyncio
+import redis.asyncio.sentinel
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.sentinel import Sentinel
 
 from pyworker.transport.tls_settings import redis_py_parameters
@@ -36,6 +40,17 @@ def connect(
     return redis.Redis(host=address.host, port=address.port, **parameters)
 
 
+def connect_async(address: RedisAddress) -> Any:
+    """Return the same for an event loop; who waits opens a lost connection again by its own rule."""
+    parameters = {**_common(address), "db": address.database, "retry": Retry(NoBackoff(), 0)}
+    if address.unix_path:
+        return redis.asyncio.Redis(unix_socket_path=address.unix_path, **parameters)
+    if address.sentinel:
+        watchers = redis.asyncio.sentinel.Sentinel(**_watchers(address.sentinel))  # type: ignore[no-untyped-call]
+        return watchers.master_for(address.sentinel.master_name, **parameters)
+    return redis.asyncio.Redis(host=address.host, port=address.port, **parameters)
+
+
 def _common(address: RedisAddress) -> dict[str, Any]:
     parameters: dict[str, Any] = {
         "socket_timeout": address.socket_timeout_s,
@@ -54,11 +69,15 @@ def _common(address: RedisAddress) -> dict[str, Any]:
 
 
 def _primary(settings: SentinelSettings, parameters: dict[str, Any]) -> redis.Redis:
-    watchers = Sentinel(
-        [(node.host, node.port) for node in settings.nodes],
-        min_other_sentinels=settings.min_other_sentinels,
-        # Sentinels share one set of parameters.
-        sentinel_kwargs=_common(settings.nodes[0]),
-    )  # type: ignore[no-untyped-call]
+    watchers = Sentinel(**_watchers(settings))  # type: ignore[no-untyped-call]
     client: redis.Redis = watchers.master_for(settings.master_name, **parameters)  # type: ignore[no-untyped-call]
     return client
+
+
+def _watchers(settings: SentinelSettings) -> dict[str, Any]:
+    return {
+        "sentinels": [(node.host, node.port) for node in settings.nodes],
+        "min_other_sentinels": settings.min_other_sentinels,
+        # Sentinels share one set of parameters.
+        "sentinel_kwargs": _common(settings.nodes[0]),
+    }

@@ -7,19 +7,23 @@ from pyworker.canvas.chord import chord
 from pyworker.canvas.group import group
 from pyworker.canvas.maps import chunks, xmap, xstarmap
 from pyworker.canvas.signature import Signature, maybe_signature, signature
+from pyworker.canvas.stamping import StampingVisitor
 
 __all__ = [
     "Signature",
+    "StampingVisitor",
     "chain",
     "chord",
     "chunks",
     "group",
     "maybe_signature",
+    "maybe_subtask",
     "signature",
     "subtask",
     "xmap",
     "xstarmap",
 ]
 
-#: The name of Celery 3.
+#: The names of Celery 3.
 subtask = signature
+maybe_subtask = maybe_signature

@@ -6,19 +6,46 @@ from collections.abc import Iterable, Mapping
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from pyworker.canvas.chord import chord
+from pyworker import states
+from pyworker.canvas.chord import chord, first_of
 from pyworker.canvas.group import group
-from pyworker.canvas.signature import Signature, as_list, maybe_signature
+from pyworker.canvas.signature import Signature, as_list, maybe_signature, without_repeated_module
+from pyworker.current import allow_join_result
 
 if TYPE_CHECKING:
     from pyworker.app import Celery
+    from pyworker.canvas.stamping import StampingVisitor
+
+#: States of a task that ran here after which nothing follows.
+_WITHOUT_VALUE = frozenset({states.IGNORED, states.REJECTED})
+#: Options that a chain keeps for itself when it hands the others to its first task.
+_OWN_OPTIONS = frozenset(
+    {"chord", "group_id", "group_index", "link", "link_error", "parent_id", "root_id", "task_id"}
+)  # fmt: skip
 
 
-def _unrolled(task: Any) -> Any:
+def unrolled(task: Any) -> Any:
     """A group of one is its task."""
     if isinstance(task, group) and len(task.tasks) == 1:
         return maybe_signature(task.tasks[0], app=task._app)
     return task
+
+
+def spread(whole: chord) -> list[Any]:
+    """Return a chord whose body is a chain as a chord with that chain's first task, and the others.
+
+    Every task of a header carries the body: with the rest of a chain in it messages would grow with their product.
+    """
+    body = whole.body
+    if not isinstance(body, chain) or not body.tasks or isinstance(body.tasks[0], group):
+        return [whole]
+    first, *others = body.linked_tasks()
+    given = {name: value for name, value in body.options.items() if name not in _OWN_OPTIONS}
+    copy = whole.with_body(first.clone(**given))
+    steps: list[Any] = [*spread(copy)]
+    for other in others:
+        steps.extend(spread(other) if isinstance(other, chord) else [other])
+    return steps
 
 
 @Signature.register_type("chain")
@@ -36,7 +63,7 @@ class chain(Signature):
         is_list = len(tasks) == 1 and not isinstance(tasks[0], Mapping)
         given = [maybe_signature(task, app=app) for task in (tasks[0] if is_list else tasks)]
         if app is None and not options and (is_list or len(tasks) > 1) and given:
-            folded = reduce(_joined, given)
+            folded = reduce(_folded, given, cls.made_of([]))
             if not isinstance(folded, chain):
                 return folded
             given = folded.tasks
@@ -112,7 +139,10 @@ class chain(Signature):
         **options: Any,
     ) -> Any:
         """Send the first task; the others travel with it. Returns the last one's result."""
-        merged = {**self.options, **{key: value for key, value in options.items() if value is not None}}
+        if self.app.conf.task_always_eager:
+            with allow_join_result():
+                return self.apply(args, kwargs, **options)
+        merged = {**self.options, **options}
         take = merged.pop
         link, errbacks, rest = take("link", None), take("link_error", None), take("chain", None)
         steps, results = self._prepared(
@@ -131,6 +161,24 @@ class chain(Signature):
         sent = first.apply_async(**merged, chain=following or None)
         return results[0] if steps else sent
 
+    def apply(self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        """Run the tasks here and now; arguments as :meth:`apply_async`. Returns the last one's result."""
+        merged = {**self.options, **options}
+        callbacks = as_list(merged.pop("link", None))
+        steps = self._flat(copies=True, root_id=None)
+        given: tuple[Any, Any] = ((*(args or ()), *self.args), kwargs)
+        last = None
+        while steps:
+            step = steps.pop()
+            for callback in callbacks if not steps else ():
+                step.link(callback)
+            result = step.apply(*given, **merged)
+            result.parent, last = last, result
+            if result.state in _WITHOUT_VALUE:
+                break
+            given = ((result.get(),), None) if steps else given
+        return last
+
     def freeze(
         self,
         _id: str | None = None,
@@ -147,6 +195,9 @@ class chain(Signature):
         )  # fmt: skip
         self.tasks = steps[::-1]
         self["args"] = ()
+        if not results:
+            raise ValueError("an empty chain has no result")
+        self.options["task_id"] = results[0].id
         return results[0]
 
     def _prepared(
@@ -163,13 +214,13 @@ class chain(Signature):
         copies: bool,
     ) -> tuple[list[Any], list[Any]]:
         """Return the frozen tasks and their results, the last first: so the worker can take the next off the end."""
-        tasks = self._flat(copies)
+        tasks = self._flat(copies, root_id)
         if not tasks:
             return [], []
         if args or kwargs:
-            tasks[0] = tasks[0].clone(args, kwargs)
+            tasks[-1] = tasks[-1].clone(args, kwargs)
         results: list[Any] = []
-        for position, task in enumerate(reversed(tasks)):
+        for position, task in enumerate(tasks):
             for errback in as_list(errbacks):
                 task.link_error(errback)
             if position == 0:
@@ -179,39 +230,73 @@ class chain(Signature):
             else:
                 result = task.freeze(root_id=root_id)
             if results:
-                _first_of(results[-1]).parent = result
+                first_of(results[-1]).parent = result
             results.append(result)
-        return tasks[::-1], results
+        if copies:
+            for task in tasks:
+                task.drop_header_bodies()
+        return tasks, results
 
-    def _flat(self, copies: bool) -> list[Any]:
-        """The tasks with nested chains spliced, groups made chords of with what follows them, empty groups left out."""
+    def _flat(self, copies: bool, root_id: str | None) -> list[Any]:
+        """The tasks, the last first: nested chains spliced, groups made chords of with what follows them."""
         folded: list[Any] = []
+        for step in reversed(self._spliced(copies)):
+            if folded and isinstance(step, group):
+                folded[-1] = chord(step, folded[-1], app=self._app, root_id=root_id)
+            else:
+                folded.append(step)
+        return folded
+
+    def _spliced(self, copies: bool) -> list[Any]:
+        """The tasks in order, without nested chains, groups of one, and empty groups beside others."""
+        steps: list[Any] = []
+        emptied = None
         for task in self.tasks:
             step = maybe_signature(task, app=self._app)
-            step = _unrolled(step.clone() if copies else step)
-            parts = step.linked_tasks() if isinstance(step, chain) else [step]
-            for part in parts:
-                if isinstance(part, group) and not part.tasks and len(self.tasks) > 1:
-                    continue
-                if folded and isinstance(folded[-1], group):
-                    folded[-1] = chord(folded[-1], part, app=self._app)
+            step = unrolled(step.clone() if copies else step)
+            for part in step.linked_tasks() if isinstance(step, chain) else [step]:
+                if isinstance(part, group) and not part.tasks:
+                    emptied = part
+                elif copies and isinstance(part, chord):
+                    steps.extend(spread(part))
                 else:
-                    folded.append(part)
-        return folded
+                    steps.append(part)
+        return steps or ([emptied] if emptied is not None else [])
+
+    def spread_bodies(self) -> None:
+        """Let the chords among the tasks carry only the next task: the rest of their bodies joins the tasks."""
+        self.tasks = self._spliced(copies=True)
 
     def link_error(self, errback: Any) -> Any:
         """Send another task when one of these fails."""
-        return self._append("link_error", errback)
+        return self.append_to_list_option("link_error", errback)
 
-    def stamp(self, **headers: Any) -> chain:
-        """Add headers to every task."""
+    def stamp(self, visitor: StampingVisitor | None = None, append_stamps: bool = False, **headers: Any) -> Any:
+        """Stamp every task; arguments as :meth:`Signature.stamp`."""
+        visited = None if visitor is None else visitor.on_chain_start(self, **headers) or {}
+        stamps = self._merged_stamps(visited, append_stamps, headers)
+        self.stamp_links(visitor, append_stamps, **stamps)
         for task in self.tasks:
-            task.stamp(**headers)
+            task.stamp(visitor, append_stamps, **stamps)
+        if visitor is not None:
+            visitor.on_chain_end(self, **stamps)
         return self
 
+    def drop_body(self) -> None:
+        """Forget the chord that the last task is a part of."""
+        super().drop_body()
+        if self.tasks:
+            self.tasks[-1].drop_body()
+
+    def drop_header_bodies(self) -> None:
+        """Leave the bodies out of the headers of chords among the tasks."""
+        for task in self.tasks:
+            task.drop_header_bodies()
+
     def part_count(self) -> int:
-        """In a chord's header only the last task counts."""
-        return maybe_signature(self.tasks[-1]).part_count() if self.tasks else 0
+        """In a chord's header only the last task that counts for something does."""
+        counts = (maybe_signature(task).part_count() for task in reversed(self.tasks))
+        return next((count for count in counts if count), 0)
 
     def __len__(self) -> int:
         return len(self.tasks)
@@ -222,14 +307,14 @@ class chain(Signature):
     def __repr__(self) -> str:
         if not self.tasks:
             return f"<{type(self).__name__}@{id(self):#x}: empty>"
-        return " | ".join(repr(task) for task in self.tasks)
+        return without_repeated_module(self.tasks[0]["task"], " | ".join(repr(task) for task in self.tasks))
 
 
-def _first_of(result: Any) -> Any:
-    """The result at the beginning of a line of parents."""
-    while result.parent is not None:
-        result = result.parent
-    return result
+def _folded(left: Any, right: Any) -> Any:
+    joined = _joined(left, right)
+    if joined is NotImplemented:
+        raise TypeError(f"a chain is made of signatures, not of {right!r}")
+    return joined
 
 
 def _joined(left: Any, right: Any) -> Any:
@@ -242,9 +327,11 @@ def _joined(left: Any, right: Any) -> Any:
     if isinstance(right, group):
         if not right.tasks and isinstance(left, chain):
             return left
-        right = _unrolled(right)
+        right = unrolled(right)
     if isinstance(right, chain):
-        return reduce(_joined, right.linked_tasks(), left)
+        if isinstance(left, chain):
+            return reduce(_joined, right.linked_tasks(), left)
+        return chain.made_of([left.clone(), *right.linked_tasks()], app)
     if isinstance(left, chord) and not isinstance(right, group):
         return left.with_body(left.body | right)
     if not isinstance(left, chain):
@@ -258,6 +345,7 @@ def _appended(left: chain, right: Any, app: Celery | None) -> Any:
     tasks = left.linked_tasks()
     right = right.clone()
     last = tasks[-1]
+    kept = {name: value for name, value in left.options.items() if name not in ("link", "link_error")}
     if isinstance(last, group) and not isinstance(right, group):
         tasks[-1] = chord(last, right, app=app)
         if len(tasks) > 1 and isinstance(tasks[-2], chord):
@@ -266,7 +354,8 @@ def _appended(left: chain, right: Any, app: Celery | None) -> Any:
         tasks[-1] = last.with_body(last.body | right)
     else:
         tasks.append(right)
-    kept = {name: value for name, value in left.options.items() if name not in ("link", "link_error")}
+        # Options of a chain are those of its first task: of a longer chain they are nobody's.
+        kept = {}
     joined = chain.made_of(tasks, app, kept)
     joined["args"], joined["immutable"] = left.args, left.immutable
     return joined

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from pyworker.canvas.signature import Signature, maybe_signature
+from pyworker.canvas.signature import Signature, maybe_signature, without_repeated_module
 from pyworker.current import get_current_worker_task
 from pyworker.identifiers import uuid
 from pyworker.publish.publisher import PLAIN_OPTIONS, Call
@@ -14,18 +14,22 @@ from pyworker.result import AsyncResult, GroupResult
 
 if TYPE_CHECKING:
     from pyworker.app import Celery
+    from pyworker.canvas.stamping import StampingVisitor
 
 
-def tasks_of(given: tuple[Any, ...], app: Celery | None = None) -> list[Any]:
-    """Return the signatures of ``f(a, b)``, ``f([a, b])`` and ``f(a for a in ...)``."""
+def tasks_of(given: tuple[Any, ...], app: Celery | None = None) -> Sequence[Any]:
+    """Return the signatures of ``f(a, b)``, ``f([a, b])`` and ``f(a for a in ...)``; of a tuple as a tuple."""
     items: Iterable[Any] = given
     if len(given) == 1:
         only = given[0]
         if isinstance(only, group):
             items = only.tasks
-        elif not isinstance(only, Mapping):
+        elif isinstance(only, Mapping):
+            items = [only]
+        else:
             items = only
-    return [maybe_signature(item, app=app) for item in items]
+    tasks = [maybe_signature(item, app=app) for item in items]
+    return tuple(tasks) if isinstance(items, tuple) else tasks
 
 
 @Signature.register_type("group")
@@ -43,15 +47,17 @@ class group(Signature):
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], app: Celery | None = None) -> Signature:
         """Bring back a serialized group."""
-        return cls(data["kwargs"]["tasks"], app=app, **data["options"])
+        made = cls(data["kwargs"]["tasks"], app=app, **data["options"])
+        made["immutable"] = bool(data.get("immutable"))
+        return made
 
     @property
-    def tasks(self) -> list[Any]:
+    def tasks(self) -> Sequence[Any]:
         """The tasks."""
         return self["kwargs"]["tasks"]  # type: ignore[no-any-return]
 
     @tasks.setter
-    def tasks(self, value: list[Any]) -> None:
+    def tasks(self, value: Sequence[Any]) -> None:
         self["kwargs"]["tasks"] = value
 
     @property
@@ -81,9 +87,12 @@ class group(Signature):
         """
         if options.get("link") is not None or options.get("link_error") is not None:
             raise TypeError("Cannot add link to group: use a chord, or link the individual tasks")
+        if self.tasks and self.app.conf.task_always_eager:
+            return self.apply(args, kwargs, **options)
         merged = {**self.options, **{key: value for key, value in options.items() if value is not None}}
         group_id = merged.pop("task_id", None) or uuid()
-        merged.pop("group_id", None)
+        for place in ("group_id", "group_index"):
+            merged.pop(place, None)
         if not self.tasks:
             return GroupResult(group_id, [], app=self._app)
         if route_name:
@@ -97,6 +106,14 @@ class group(Signature):
             parent.add_trail(result)
         return result
 
+    def apply(self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        """Run the tasks here and now, one after the other; arguments as :meth:`apply_async`."""
+        merged = {**self.options, **options}
+        group_id = merged.pop("task_id", None) or uuid()
+        merged["group_id"] = group_id
+        results = [member.clone().apply(args, kwargs, **merged) for _, member in self._members()]
+        return GroupResult(group_id, results, app=self.app if results else self._app)
+
     def _send(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, group_id: str, options: dict[str, Any]
     ) -> list[Any]:
@@ -104,32 +121,59 @@ class group(Signature):
         app = self.app
         chord = options.pop("chord", None)
         root_id = options.get("root_id")
-        calls: list[Call] = []
-        results: list[Any] = []
         members = list(self._members())
-        if chord is not None:
-            app.backend.set_chord_size(group_id, sum(member.part_count() for member in members))
-            options = {"chord": chord, **options}
-        # Only what needs no more than its arguments goes into the batch.
         batches = not args and not kwargs and not (options.keys() - PLAIN_OPTIONS)
         lineages: dict[int, dict[str, Any] | None] = {}
-        for index, member in enumerate(members):
+        steps: list[Call | Signature] = []
+        results: list[Any] = []
+        for position, (index, member) in enumerate(members):
+            # Only what needs no more than its arguments goes into the batch.
             lineage = self._lineage(member, lineages) if batches else None
+            place = index if chord is None else position
             if lineage is None:
                 copy = member.clone()
-                results.append(copy.freeze(group_id=group_id, root_id=root_id, group_index=index))
-                copy.apply_async(args, kwargs, add_to_parent=False, **options)
+                results.append(copy.freeze(group_id=group_id, root_id=root_id, group_index=place))
+                steps.append(copy)
                 continue
             task: Any = member._type
             task_id = member["options"].get("task_id") or uuid()
-            member_args, member_kwargs = member["args"], member["kwargs"]
-            task.check_arguments(member_args, member_kwargs)
-            placed = {"group_id": group_id, "group_index": index, **lineage, **options}
-            calls.append(Call(task.name, task, task_id, member_args, member_kwargs, placed))
+            task.check_arguments(member["args"], member["kwargs"])
+            placed = {"group_id": group_id, "group_index": place, **lineage, **options}
+            if chord is not None:
+                placed["chord"] = chord
+            steps.append(Call(task.name, task, task_id, member["args"], member["kwargs"], placed))
             results.append(AsyncResult(task_id, None, task.name, app))
-        if calls:
-            app.publish_many(calls)
+        if chord is not None:
+            self._announce(group_id, results, sum(member.part_count() for _, member in members))
+        self._publish(
+            steps,
+            {"args": args, "kwargs": kwargs, "chord": chord, "root_id": None, **options}
+            if chord is not None
+            else {"args": args, "kwargs": kwargs, "chord": None, **options},
+        )
         return results
+
+    def _announce(self, group_id: str, results: list[Any], size: int) -> None:
+        """Tell the store of a chord's header before its first task can be done."""
+        app = self.app
+        app.backend.set_chord_size(group_id, size)
+        if any(isinstance(result, GroupResult) for result in results):
+            # The body gets lists in the list: their places are known to the results alone.
+            app.backend.save_group(group_id, GroupResult(group_id, results, app=app))
+
+    def _publish(self, steps: list[Call | Signature], options: dict[str, Any]) -> None:
+        """Send in order, what can be sent together in one batch."""
+        calls: list[Call] = []
+        for step in steps:
+            if isinstance(step, Call):
+                calls.append(step)
+                continue
+            if calls:
+                self.app.publish_many(calls)
+                calls = []
+            step.apply_async(add_to_parent=False, **options)
+        if calls:
+            self.app.publish_many(calls)
 
     @staticmethod
     def _lineage(member: Signature, known: dict[int, dict[str, Any] | None]) -> dict[str, Any] | None:
@@ -143,14 +187,14 @@ class group(Signature):
             known[key] = task.lineage() if task.publishes_plainly else None
         return known[key]
 
-    def _members(self) -> Iterator[Signature]:
-        """The tasks, those of nested groups included."""
-        for task in self.tasks:
+    def _members(self) -> Iterator[tuple[int, Signature]]:
+        """The tasks with their places, those of nested groups, which have places of their own, included."""
+        for index, task in enumerate(self.tasks):
             member = maybe_signature(task, app=self._app)
             if isinstance(member, group):
                 yield from member._members()
             elif type(member) is Signature or member.subtask_type != "chain" or member.kwargs["tasks"]:
-                yield member
+                yield index, member
 
     def freeze(
         self,
@@ -172,7 +216,7 @@ class group(Signature):
             options["group_index"] = group_index
         options.setdefault("root_id", root_id)
         options.setdefault("parent_id", parent_id)
-        self.tasks = [member.clone() for member in self._members()]
+        self.tasks = [member.clone() for _, member in self._members()]
         results = [
             member.freeze(group_id=group_id, chord=chord, root_id=root_id, parent_id=parent_id,
                           group_index=index)
@@ -204,22 +248,38 @@ class group(Signature):
         errback = maybe_signature(errback)
         return tuple(task.link_error(errback.clone()) for task in self.tasks)
 
-    def stamp(self, **headers: Any) -> group:
-        """Add headers to every task."""
+    def stamp(self, visitor: StampingVisitor | None = None, append_stamps: bool = False, **headers: Any) -> Any:
+        """Stamp every task; arguments as :meth:`Signature.stamp`."""
+        visited = None if visitor is None else visitor.on_group_start(self, **headers) or {}
+        stamps = self._merged_stamps(visited, append_stamps, headers)
+        self.stamp_links(visitor, append_stamps, **stamps)
         for task in self.tasks:
-            task.stamp(**headers)
+            task.stamp(visitor, append_stamps, **stamps)
+        if visitor is not None:
+            visitor.on_group_end(self, **stamps)
         return self
 
     def skew(self, start: float = 1.0, stop: float | None = None, step: float = 1.0) -> group:
         """Give the tasks countdowns of ``start``, ``start + step`` and so on, at most ``stop``."""
         for position, task in zip(count(), self.tasks, strict=False):
-            value = start + position * step
-            task.set(countdown=value if stop is None else min(value, stop))
+            value = float(start + position * step)
+            task.set(countdown=value if stop is None else min(value, float(stop)))
         return self
 
     def part_count(self) -> int:
         """How many parts the tasks are in a chord's header."""
-        return sum(member.part_count() for member in self._members())
+        return sum(member.part_count() for _, member in self._members())
+
+    def drop_body(self) -> None:
+        """Forget the chord that the tasks are parts of."""
+        super().drop_body()
+        for task in self.tasks:
+            task.drop_body()
+
+    def drop_header_bodies(self) -> None:
+        """Leave the bodies out of the headers of chords among the tasks."""
+        for task in self.tasks:
+            task.drop_header_bodies()
 
     def __or__(self, other: Any) -> Any:
         if isinstance(other, group) and not other.tasks:
@@ -231,8 +291,7 @@ class group(Signature):
     def __len__(self) -> int:
         return len(self.tasks)
 
-    def __bool__(self) -> bool:
-        return True
-
     def __repr__(self) -> str:
-        return f"group({self.tasks!r})" if self.tasks else "group(<empty>)"
+        if not self.tasks:
+            return "group(<empty>)"
+        return without_repeated_module(self.tasks[0]["task"], f"group({self.tasks!r})")

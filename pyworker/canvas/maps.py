@@ -88,6 +88,10 @@ class chunks(Signature):
         """Send the parts; they go where the task itself would go."""
         return self.group().apply_async((), None, route_name or self.kwargs["task"]["task"], **options)
 
+    def apply(self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        """Run the parts here and now."""
+        return self.group().apply((), None, **options)
+
     def __call__(self, **options: Any) -> Any:
         """Send the parts."""
         return self.apply_async(**options)

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from pyworker.canvas.stamping import merged_stamps
 from pyworker.current import find_current_app
 from pyworker.exceptions import ImproperlyConfigured
 from pyworker.identifiers import reply_address, uuid
 
 if TYPE_CHECKING:
     from pyworker.app import Celery
+    from pyworker.canvas.stamping import StampingVisitor
     from pyworker.task import Task
 
 Kind = TypeVar("Kind", bound="Signature")
@@ -25,6 +27,13 @@ def as_list(value: Any) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def without_repeated_module(task_name: Any, text: str) -> str:
+    """Return a text with the task's module only where it stands first."""
+    module = f"{str(task_name).rpartition('.')[0]}."
+    head, found, tail = text.partition(module)
+    return head + found + tail.replace(module, "") if found else text
 
 
 class Signature(dict[str, Any]):
@@ -192,6 +201,12 @@ class Signature(dict[str, Any]):
             return self.app.send_task(self.task, merged_args, merged_kwargs, **merged)
         return task.apply_async(merged_args, merged_kwargs, **merged)
 
+    def apply(self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        """Run the task here and now as a worker would; arguments as :meth:`apply_async`, result as ``Task.apply``."""
+        merged_args, merged_kwargs, merged = self._merged(args, kwargs, options)
+        task: Any = self.type
+        return task.apply(merged_args, merged_kwargs, **merged)
+
     def __invert__(self) -> Any:
         """Send the task and wait for its result."""
         return self.apply_async().get()
@@ -264,31 +279,56 @@ class Signature(dict[str, Any]):
 
     def link(self, callback: Any) -> Any:
         """Send another task with the result when this one succeeds; returns the callback."""
-        return self._append("link", callback)
+        return self.append_to_list_option("link", callback)
 
     def link_error(self, errback: Any) -> Any:
         """Send another task when this one fails; returns the callback."""
-        return self._append("link_error", errback)
+        return self.append_to_list_option("link_error", errback)
 
     def on_error(self: Kind, errback: Any) -> Kind:
         """Do as :meth:`link_error`; returns this signature."""
         self.link_error(errback)
         return self
 
-    def _append(self, option: str, value: Any) -> Any:
-        listed = self.options[option] = as_list(self.options.get(option))
+    def append_to_list_option(self, key: str, value: Any) -> Any:
+        """Add to an option that may have several values, unless it is there; returns the value."""
+        listed = self.options[key] = as_list(self.options.get(key))
         if value not in listed:
             listed.append(value)
         return value
 
-    def stamp(self: Kind, **headers: Any) -> Kind:
-        """Add headers that everything this signature leads to carries too."""
-        names = [*as_list(self.options.get("stamped_headers")), *headers]
-        self.set(stamped_headers=list(dict.fromkeys(names)), **headers)
+    def extend_list_option(self, key: str, value: Any) -> None:
+        """Add one or several values to an option that may have several."""
+        self.options[key] = [*as_list(self.options.get(key)), *as_list(value)]
+
+    def stamp(self, visitor: StampingVisitor | None = None, append_stamps: bool = False, **headers: Any) -> Any:
+        """Stamp this signature and what is linked to it: put headers on the messages, listed in ``stamped_headers``.
+
+        Args:
+            visitor: decides about the stamps of each part.
+            append_stamps: keep a stamp's several values in a list; without, the one given here wins.
+            headers: the stamps.
+        """
+        self.stamp_links(visitor, append_stamps, **headers)
+        visited = None if visitor is None else visitor.on_signature(self, **headers) or {}
+        return self.set(**self._merged_stamps(visited, append_stamps, headers))
+
+    def stamp_links(self, visitor: StampingVisitor | None = None, append_stamps: bool = False, **headers: Any) -> None:
+        """Stamp the callbacks and error callbacks."""
         for option in ("link", "link_error"):
+            stamps = headers
             for linked in as_list(self.options.get(option)):
-                maybe_signature(linked, app=self._app).stamp(**headers)
-        return self
+                target = maybe_signature(linked, app=self._app)
+                visited = None
+                if visitor is not None:
+                    on_link = visitor.on_callback if option == "link" else visitor.on_errback
+                    visited = on_link(target, **stamps) or {}
+                # Stamps of this signature's own stay its own.
+                stamps = merged_stamps(stamps, visited, None, appends=append_stamps)
+                target.stamp(visitor, append_stamps, **stamps)
+
+    def _merged_stamps(self, visited: Any, append_stamps: bool, headers: Mapping[str, Any]) -> dict[str, Any]:
+        return merged_stamps(headers, visited, self.options, appends=append_stamps)
 
     def flatten_links(self) -> list[Any]:
         """Return this signature and everything linked to it."""
@@ -338,6 +378,13 @@ class Signature(dict[str, Any]):
     def part_count(self) -> int:
         """How many parts this is in a chord's header."""
         return 1
+
+    def drop_body(self) -> None:
+        """Forget the chord that this is a part of."""
+        self.options.pop("chord", None)
+
+    def drop_header_bodies(self) -> None:
+        """Leave the bodies out of the headers of chords in this: they carry them anyway, once."""
 
     def __or__(self, other: Any) -> Any:
         return Signature.types["chain"].joined(self, other)

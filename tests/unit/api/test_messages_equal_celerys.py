@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pyworker
+from support.comparing import MOMENT, normal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,44 +27,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning",
 )
 
-_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(\+\d\d:\d\d)?$")
 UTC = datetime.timezone.utc
-MOMENT = datetime.datetime(2031, 5, 6, 7, 8, 9, 10, tzinfo=UTC)
-
-
-def comparable(value: Any, names: dict[str, str]) -> Any:
-    """Number the ids by their first appearance, and leave of a time only its kind."""
-    if isinstance(value, dict):
-        return {key: comparable(member, names) for key, member in sorted(value.items())}
-    if isinstance(value, list):
-        return [comparable(member, names) for member in value]
-    if isinstance(value, str):
-        if _TIME.match(value) and value != MOMENT.isoformat():
-            return f"a time with offset {value[-6:]}" if "+" in value else "a time"
-        return _ID.sub(lambda match: names.setdefault(match[0], f"id {len(names)}"), value)
-    return value
-
-
-def normal(messages: list[dict[str, Any]]) -> list[Any]:
-    names: dict[str, str] = {}
-    cleaned = []
-    for message in messages:
-        for ours in (message["properties"], *_options_of(message["body"])):
-            ours.pop("reply_to", None)
-        message["properties"].pop("delivery_tag")
-        cleaned.append(comparable(message, names))
-    return cleaned
-
-
-def _options_of(value: Any) -> list[dict[str, Any]]:
-    """Every signature's options in a body."""
-    if isinstance(value, list):
-        return [options for member in value for options in _options_of(member)]
-    if isinstance(value, dict):
-        own = [value["options"]] if isinstance(value.get("options"), dict) else []
-        return own + [options for member in value.values() for options in _options_of(member)]
-    return []
 
 
 CALLS: dict[str, Callable[[Side], Any]] = {

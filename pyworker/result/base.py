@@ -1,0 +1,40 @@
+"""What all results have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pyworker.current import find_current_app
+from pyworker.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from pyworker.app import Celery
+
+
+class ResultBase:
+    """Base of the results of one task and of many.
+
+    Attributes:
+        parent: the result of what was before, in a chain.
+    """
+
+    __slots__ = ()
+
+    parent: Any = None
+
+
+def current_app() -> Celery:
+    """Return the app of results that were made without one.
+
+    Raises:
+        ImproperlyConfigured: there is none yet.
+    """
+    app = find_current_app()
+    if app is None:
+        raise ImproperlyConfigured("there is no app: make one with Celery(...) first, or pass app=")
+    return app
+
+
+def as_exception(error: Any) -> BaseException:
+    """Return what can be raised for a stored failure."""
+    return error if isinstance(error, BaseException) else Exception(error)

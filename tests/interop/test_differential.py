@@ -1,0 +1,117 @@
+"""The differential test: the guide's examples with our API and worker, and the same text with Celery's.
+
+Both must be green, and ids aside they must publish the same messages, header by header: the client its own, the
+worker those that follow from them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from pprint import pformat
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from support.comparing import normal
+from support.kinds import Kind
+from support.redis_server import RedisServer
+from support.worker import WorkerProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TESTS = Path(__file__).resolve().parent.parent
+LIBRARIES = {
+    "pyworker": Kind("pyworker-own", (sys.executable, "-m", "pyworker"), "fast"),
+    "celery": Kind("stock", (sys.executable, "-m", "celery"), "fast"),
+}
+#: What Python runs first: in this environment there is no celery.
+WITHOUT_CELERY = """
+import sys
+for name in ("celery", "billiard"):
+    sys.modules[name] = None
+"""
+
+
+class Ran(NamedTuple):
+    """What came of a run: pytest's exit code and output, and the messages of each example."""
+
+    code: int
+    output: str
+    messages: dict[str, dict[str, list[dict[str, Any]]]]
+
+
+def prepare(library: str, directory: Path) -> dict[str, str]:
+    """Copy the examples, with the import line of a library; returns the environment that they need."""
+    shutil.copytree(TESTS / "differential", directory, dirs_exist_ok=True)
+    for path in directory.rglob("*.py"):
+        path.write_text(re.sub(r"^from pyworker import", f"from {library} import", path.read_text(), flags=re.M))
+    search_path = [str(directory), str(TESTS)]
+    if library == "pyworker":
+        (directory / "without").mkdir()
+        (directory / "without" / "sitecustomize.py").write_text(WITHOUT_CELERY)
+        search_path.insert(0, str(directory / "without"))
+    return {"PYTHONPATH": os.pathsep.join(search_path), "TEST_RECORD": str(directory / "record.json")}
+
+
+def run(library: str, directory: Path) -> Ran:
+    environment = prepare(library, directory)
+    with RedisServer() as server, WorkerProcess(
+        LIBRARIES[library], "proj.tasks", broker=server.url, options=("-c", "1"), environment=environment,
+        directory=directory,
+    ) as worker:  # fmt: skip
+        process = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:benchmark", "-p", "no:xdist",
+             "-c", os.devnull, "--rootdir", str(directory), "-W", "ignore", "--tb", "short", "examples.py"],
+            cwd=directory,
+            env={**os.environ, **environment, "TEST_BROKER_URL": server.url, "TEST_RESULT_BACKEND": server.url},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )  # fmt: skip
+        log = "\n".join(worker.lines[-60:]) if process.returncode else ""
+    record = Path(environment["TEST_RECORD"])
+    return Ran(process.returncode, log + process.stdout + process.stderr, json.loads(record.read_text()))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ran]]:
+    """Both runs."""
+    yield {library: run(library, tmp_path_factory.mktemp(library)) for library in LIBRARIES}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_the_examples_hold(runs: dict[str, Ran], library: str) -> None:
+    assert runs[library].code == 0, runs[library].output
+
+
+@pytest.mark.slow
+def test_both_publish_the_same(runs: dict[str, Ran]) -> None:
+    ours, theirs = runs["pyworker"].messages, runs["celery"].messages
+    assert ours.keys() == theirs.keys()
+    different = {name: first_difference(comparable(theirs[name]), comparable(ours[name])) for name in ours}
+    assert {name: lines for name, lines in different.items() if lines} == {}
+
+
+def first_difference(theirs: str, ours: str) -> list[str]:
+    """Return the first lines that differ."""
+    lines = difflib.unified_diff(theirs.splitlines(), ours.splitlines(), "celery", "pyworker", lineterm="", n=1)
+    return list(lines)[:12]
+
+
+def comparable(example: dict[str, list[dict[str, Any]]]) -> str:
+    """Return an example's messages without ids and addresses, the worker's in an order of their own."""
+    worker = sorted(example["worker"], key=lambda message: repr(normal([message])))
+    for message in (*example["client"], *worker):
+        message["headers"]["origin"] = "somewhere"
+        message["properties"].pop("origin", None)
+    return pformat(normal([*example["client"], *worker]), width=110)
