@@ -36,10 +36,10 @@ def test_importing_loads_nothing_slow() -> None:
     assert not {name.partition(".")[0] for name in loaded} & set(_HEAVY)
 
 
-def test_importing_loads_at_most_a_third_of_celerys_modules() -> None:
+def test_importing_loads_at_most_half_of_celerys_modules() -> None:
     # Time and memory follow from the modules; `python -m bench.run --only imports` measures both.
     ours, celerys = (set(measured(f"import {name}; {name}.Celery")["modules"]) for name in ("pyworker", "celery"))
-    assert len(ours) <= len(celerys) / 3
+    assert len(ours) <= len(celerys) / 2
 
 
 def test_every_public_name_exists() -> None:
