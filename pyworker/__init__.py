@@ -16,6 +16,7 @@ from pyworker.canvas import (
     xmap,
     xstarmap,
 )
+from pyworker.compat import install
 from pyworker.current import get_current_task
 from pyworker.result import AsyncResult, GroupResult, ResultSet
 from pyworker.task import Task
@@ -34,6 +35,7 @@ __all__ = [
     "chunks",
     "get_current_task",
     "group",
+    "install",
     "maybe_signature",
     "shared_task",
     "signals",

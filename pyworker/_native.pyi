@@ -126,6 +126,16 @@ class Engine:
     ) -> None:
         """Give a shown delivery new content (protocol 1 rewritten as 2) before it is resolved with ``dispatch``."""
 
+    def call(self, task_name: str, task_id: str, *, headers: bytes, body: bytes) -> None:
+        """Run something in the pool that is no message: a job with this content, settled nowhere.
+
+        Args:
+            task_name: a registered task, whose time limits and rate it has.
+            task_id: names it in :meth:`jobs` and :meth:`terminate`.
+            headers: a JSON object with ``task`` and ``id``.
+            body: handed to the child as it is.
+        """
+
     def stop_consuming(self) -> None:
         """First step of every shutdown: fetch nothing more, hand unstarted messages back."""
 

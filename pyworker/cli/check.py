@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def check(ctx: click.Context, /, as_json: bool) -> None:
     """Show every task's lane and the reasons."""
     context: CliContext = ctx.obj
-    tasks = sorted(context.worker_app(ctx).tasks(), key=lambda task: task.name)
+    tasks = sorted(context.worker_app().tasks(), key=lambda task: task.name)
     if as_json:
         click.echo(json.dumps({"tasks": [_as_dict(task) for task in tasks]}, indent=2))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -12,19 +13,39 @@ import click
 
 from pyworker.cli.context import CliContext
 from pyworker.cli.option_types import Function, GroupedOption, write_groups
+from pyworker.cli.plug_ins import load_plug_in, plug_ins
 from pyworker.cli.worker import worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Commands of ``celery`` that stay there: they talk to workers, and ours answer.
-_CELERY_COMMANDS = frozenset((
-    "amqp", "beat", "call", "control", "events", "graph", "inspect", "list", "logtool", "migrate", "multi",
-    "purge", "report", "result", "shell", "status", "upgrade",
-))  # fmt: skip
+#: Commands of ``celery`` that stay there for now.
+_CELERY_COMMANDS = {"beat": "periodic tasks are not sent by pyworker yet"}
 #: Commands loaded when they are asked for. A worker is a copy of this program in every child; what the
-#: benchmark and the demo import (rich, drivers of other libraries) must not be in it.
-_LOADED_ON_DEMAND = {"bench": "pyworker.cli.bench", "check": "pyworker.cli.check", "demo": "pyworker.cli.demo"}
+#: others import (rich, drivers of other libraries) must not be in it.
+_LOADED_ON_DEMAND = {
+    "amqp": ("pyworker.cli.amqp_shell", "amqp"),
+    "bench": ("pyworker.cli.bench", "bench"),
+    "call": ("pyworker.cli.call", "call"),
+    "check": ("pyworker.cli.check", "check"),
+    "control": ("pyworker.cli.remote_control", "control"),
+    "demo": ("pyworker.cli.demo", "demo"),
+    "events": ("pyworker.cli.events", "events"),
+    "graph": ("pyworker.cli.graph", "graph"),
+    "inspect": ("pyworker.cli.remote_control", "inspect"),
+    "list": ("pyworker.cli.bindings", "list_"),
+    "logtool": ("pyworker.cli.logtool", "logtool"),
+    "migrate": ("pyworker.cli.migrate", "migrate"),
+    "multi": ("pyworker.cli.multi", "multi"),
+    "purge": ("pyworker.cli.purge", "purge"),
+    "report": ("pyworker.cli.report", "report"),
+    "result": ("pyworker.cli.result", "result"),
+    "shell": ("pyworker.cli.shell", "shell"),
+    "status": ("pyworker.cli.remote_control", "status"),
+    "upgrade": ("pyworker.cli.upgrade", "upgrade"),
+}
+#: How alike a word must be to a command's name to be offered instead.
+_LIKENESS = 0.5
 
 
 class PyworkerGroup(click.Group):
@@ -36,23 +57,30 @@ class PyworkerGroup(click.Group):
         self.format_commands(ctx, formatter)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All names, those of commands not loaded yet too."""
-        return sorted({*super().list_commands(ctx), *_LOADED_ON_DEMAND})
+        """All names, those of commands not loaded yet and of plug-ins too."""
+        return sorted({*super().list_commands(ctx), *_LOADED_ON_DEMAND, *plug_ins()})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of a name, loading its module if need be."""
-        module = _LOADED_ON_DEMAND.get(cmd_name)
-        if module is not None and cmd_name not in self.commands:
-            self.add_command(getattr(import_module(module), cmd_name))
+        if cmd_name not in self.commands:
+            if cmd_name in _LOADED_ON_DEMAND:
+                module, attribute = _LOADED_ON_DEMAND[cmd_name]
+                self.add_command(getattr(import_module(module), attribute), cmd_name)
+            elif cmd_name in plug_ins():
+                self.add_command(load_plug_in(plug_ins()[cmd_name]), cmd_name)
         return super().get_command(ctx, cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; say where it is if ``celery`` has it."""
+        """Find the command; say where it is if ``celery`` has it, and what was meant if it is misspelt."""
         name = args[0] if args else ""
         if name in _CELERY_COMMANDS:
-            ctx.fail(f"No such command {name!r} here: pyworker replaces `celery worker` alone. Use `celery {name}`.")
+            ctx.fail(f"No such command {name!r} here: {_CELERY_COMMANDS[name]}. Use `celery {name}`.")
+        if name and not name.startswith("-") and self.get_command(ctx, name) is None:
+            alike = get_close_matches(name, self.list_commands(ctx), cutoff=_LIKENESS)
+            hint = "".join(f"\n    {each}" for each in alike)
+            ctx.fail(f"No such command {name!r}." + (f"\n\nDid you mean one of these?{hint}" if alike else ""))
         return super().resolve_command(ctx, args)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -136,7 +138,58 @@ class NotNegative(ParameterType):
         return number
 
 
+class Json(ParameterType):
+    """A JSON document of one type."""
+
+    def __init__(self, kind: type[list[Any]] | type[dict[str, Any]]) -> None:
+        self._kind = kind
+        self.name = "json array" if kind is list else "json object"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The document."""
+        if isinstance(value, self._kind):
+            return value
+        try:
+            document = json.loads(value)
+        except ValueError as error:
+            self.fail(f"{value!r} is not JSON: {error}", param, ctx)
+        if not isinstance(document, self._kind):
+            self.fail(f"{value} was not an {self.name.removeprefix('json ')}", param, ctx)
+        return document
+
+
+class Moment(ParameterType):
+    """A date and time in ISO 8601.
+
+    Args:
+        or_seconds: whether a number of seconds will do as well.
+    """
+
+    def __init__(self, *, or_seconds: bool = False) -> None:
+        self._or_seconds = or_seconds
+        self.name = "iso-8601 or float" if or_seconds else "iso-8601"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime | float:
+        """The moment, or the seconds."""
+        if isinstance(value, datetime):
+            return value
+        if self._or_seconds:
+            try:
+                return float(value)
+            except ValueError:
+                pass
+        try:
+            # The letter for UTC is understood from Python 3.11 on only.
+            return datetime.fromisoformat(value[:-1] + "+00:00" if value[-1:] in "zZ" else value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 COMMA_SEPARATED = CommaSeparated()
+JSON_ARRAY = Json(list)
+JSON_OBJECT = Json(dict)
+MOMENT = Moment()
+MOMENT_OR_SECONDS = Moment(or_seconds=True)
 LOG_LEVEL = LogLevel()
 HOSTNAME = Hostname()
 CONCURRENCY = Concurrency()

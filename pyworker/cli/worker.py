@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pyworker.cli.context import CliContext
+from pyworker.cli.detach import Detachment, detach
 from pyworker.cli.option_types import (
     COMMA_SEPARATED,
     CONCURRENCY,
@@ -76,7 +78,7 @@ _feature, _beat, _daemon = _group("Features"), _group("Embedded Beat Options"), 
     type=HOSTNAME,
     help="Name of this node, such as w1@%h. Expands %h (host name), %n (its first part), %d (its domain).",
 )
-@_worker("-D", "--detach", is_flag=True, default=False, help="Refused: run in the background.")
+@_worker("-D", "--detach", is_flag=True, default=False, help="Run in the background, away from the terminal.")
 @_worker(
     "-S",
     "--statedb",
@@ -133,7 +135,7 @@ _feature, _beat, _daemon = _group("Features"), _group("Embedded Beat Options"), 
 @_daemon("--uid", help="User to become.")
 @_daemon("--gid", help="Group to become.")
 @_daemon("--umask", help="Mask of new files and directories.")
-@_daemon("--executable", help="Refused, with -D.")
+@_daemon("--executable", help="Python interpreter to run in the background, with -D.")
 @click.pass_context
 def worker(ctx: click.Context, /, **given: Any) -> None:
     r"""Start worker instance.
@@ -148,19 +150,21 @@ def worker(ctx: click.Context, /, **given: Any) -> None:
     $ pyworker -A proj worker --concurrency=4
     """
     context: CliContext = ctx.obj
-    app = context.app(ctx)
+    app = context.app
     user_options: Mapping[str, Any] = getattr(app, "user_options", None) or {}
     preload = {option.name: given[option.name] for option in user_options.get("preload", ())}
     announce_preload_options(app, worker, preload)
     _fill_from_settings(given, app)
     _refuse(ctx, given)
+    if given["detach"]:
+        ctx.exit(_detach(ctx, context, given))
     _apply_extra_arguments(ctx, app)
     options = _worker_options(ctx, context, given)
     refused = solo_refusal(options) if options.pool == "solo" else None
     if refused:
         raise click.BadParameter(refused, ctx=ctx, param_hint="-P/--pool")
     # Before the privileges go: what is imported here may not be readable to the worker's user.
-    worker_app = context.worker_app(ctx)
+    worker_app = context.worker_app()
     try:
         drop_privileges(given["uid"], given["gid"])
         if given["umask"]:
@@ -169,6 +173,23 @@ def worker(ctx: click.Context, /, **given: Any) -> None:
         context.echo_error(str(error))
         ctx.exit(1)
     ctx.exit(_run(worker_app, options, context))
+
+
+def _detach(ctx: click.Context, context: CliContext, given: Mapping[str, Any]) -> int:
+    plan = Detachment(
+        arguments=sys.argv[1:],
+        logfile=_expanded(ctx, given, "logfile"),
+        pidfile=_expanded(ctx, given, "pidfile"),
+        user=given["uid"],
+        group=given["gid"],
+        umask=given["umask"],
+        executable=given["executable"],
+    )
+    try:
+        return detach(plan)
+    except (PrivilegesError, OSError) as error:
+        context.echo_error(str(error))
+        return 1
 
 
 def _run(app: Any, options: WorkerOptions, context: CliContext) -> int:

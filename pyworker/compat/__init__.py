@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import FrameType
 
+    from pyworker.operations.protocol import Operations
     from pyworker.worker.protocol import WorkerApp
 
 _CELERY_APP_CLASS = ("celery.app.base", "Celery")
@@ -36,6 +37,32 @@ def adapt(app: object) -> WorkerApp:
     if _is_instance(app, _OWN_APP_CLASS):
         return cast("WorkerApp", import_module("pyworker.worker.native").NativeWorkerApp(app))
     raise NotAnApplication(f"{app!r} is not a Celery application")
+
+
+def operate(app: object) -> Operations:
+    """An application under the hands of its operator.
+
+    Raises:
+        NotAnApplication: the object is neither a ``celery.Celery`` nor one of ours.
+    """
+    if _is_instance(app, _CELERY_APP_CLASS):
+        return cast("Operations", import_module("pyworker.compat.celery.operations").CeleryOperations(app))
+    if _is_instance(app, _OWN_APP_CLASS):
+        return cast("Operations", import_module("pyworker.operations.own").OwnOperations(app))
+    raise NotAnApplication(f"{app!r} is not a Celery application")
+
+
+def install() -> None:
+    """Have Celery's own worker commands of this process run on our engine.
+
+    For programs that start a worker themselves: ``celery worker``, ``app.worker_main()``, management commands. To be
+    called before the worker is made; the environment variable ``PYWORKER=1`` does the same for whatever uses Celery's
+    command line. Idempotent.
+
+    Raises:
+        ModuleNotFoundError: celery is not installed.
+    """
+    import_module("pyworker.compat.celery.takeover").install()
 
 
 def is_application(candidate: object) -> bool:

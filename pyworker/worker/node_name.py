@@ -29,7 +29,7 @@ def expand_host(text: str) -> str:
     """Expand ``%h`` ``%n`` ``%d`` in a node name: of this machine, since the node has no name yet."""
     host = socket.gethostname()
     short, _, domain = host.partition(".")
-    return _expand(text, {"h": host, "n": short, "d": domain, "i": "0", "I": ""})
+    return expand(text, {"h": host, "n": short, "d": domain, "i": "0", "I": ""})
 
 
 def expand_node(text: str, node_name: str) -> str:
@@ -37,11 +37,11 @@ def expand_node(text: str, node_name: str) -> str:
     name, host = split_node_name(node_name)
     host = host or socket.gethostname()
     values = {"p": node_name, "n": name or DEFAULT_NAME, "h": host, "d": host.partition(".")[2], "i": "0", "I": ""}
-    return _expand(text, values)
+    return expand(text, values)
 
 
-def _expand(text: str, values: Mapping[str, str]) -> str:
-    """Replace every abbreviation.
+def expand(text: str, values: Mapping[str, str]) -> str:
+    """Replace every ``%`` abbreviation by its value, ``%%`` by a percent sign.
 
     Raises:
         ValueError: an abbreviation is unknown.

@@ -114,7 +114,7 @@ class NoticeDispatcher:
                 error,
                 exc_info=True,
             )
-        if notice.handle:
+        if notice.handle and verdict is not Verdict.HOLD:
             self._engine.resolve(notice.handle, verdict.value)
 
 

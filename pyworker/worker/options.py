@@ -27,8 +27,6 @@ _REFUSED: Mapping[str, tuple[str, str]] = {
     "schedule_filename": ("-s/--schedule-filename", "it belongs to -B/--beat, which is not supported yet"),
     "scheduler": ("--scheduler", "it belongs to -B/--beat, which is not supported yet"),
     "autoscale": ("--autoscale", "the pool's size is fixed for now; set -c/--concurrency"),
-    "detach": ("-D/--detach", "not supported yet; let a service manager such as systemd run the worker"),
-    "executable": ("--executable", "it belongs to -D/--detach, which is not supported yet"),
 }
 
 

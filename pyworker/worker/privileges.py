@@ -68,6 +68,8 @@ def drop_privileges(user: str | None, group: str | None) -> None:
 
 
 def _become_user(user_id: int, group_id: int | None) -> None:
+    if user_id != 0 and os.getresuid() == (user_id,) * 3 and group_id in (None, os.getgid()):
+        return  # done by the process that started this one
     account = pwd.getpwuid(user_id)
     # Groups first: after setuid there is no permission left to change them.
     os.setgid(account.pw_gid if group_id is None else group_id)

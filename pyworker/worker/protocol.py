@@ -27,6 +27,8 @@ class Verdict(Enum):
     DISPATCH = "dispatch"
     #: Leave the message to its lease: another worker gets it (cold shutdown of late acks).
     ABANDON = "abandon"
+    #: Not decided yet: the application holds the message and resolves it later, by ``Engine.resolve``.
+    HOLD = "hold"
 
 
 class Outcome(IntEnum):

@@ -53,6 +53,8 @@ pub enum Command {
     Resolve(JobHandle, Verdict),
     /// New content of a shown delivery.
     Replace(JobHandle, Box<Content>),
+    /// Run this in the pool; it is no message.
+    Call(Box<Content>),
     /// Fetch nothing more and hand back what has not started.
     StopConsuming,
     /// End, with a limit in seconds for running tasks; answers how many still ran.

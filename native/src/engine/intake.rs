@@ -2,6 +2,7 @@
 
 use crate::broker::{DeliveryTag, Incoming, Settlement};
 use crate::delivery::DeliveryState;
+use crate::engine::calls::NO_DELIVERY;
 use crate::engine::command::Verdict;
 use crate::engine::jobs::{Job, JobHandle, Message};
 use crate::engine::node::Node;
@@ -292,8 +293,9 @@ impl Node {
     /// Drops everything unstarted from one child's link back into the ready queue, so that lost ones go.
     fn withdraw(&mut self, place: crate::engine::jobs::Place) {
         self.take_back_all(place.child as usize);
+        let is_lost = |job: &Job| job.settled && job.tag != NO_DELIVERY;
         let settled: Vec<JobHandle> =
-            self.ready.iter().copied().filter(|handle| self.jobs.get(*handle).is_none_or(|job| job.settled)).collect();
+            self.ready.iter().copied().filter(|handle| self.jobs.get(*handle).is_none_or(is_lost)).collect();
         self.ready.retain(|handle| !settled.contains(handle));
         for handle in settled {
             self.jobs.remove(handle);

@@ -1,5 +1,6 @@
 //! The engine: broker, pool and result store put together in one thread.
 
+mod calls;
 mod children;
 pub mod command;
 mod counters;

@@ -14,6 +14,7 @@ impl Node {
             match command {
                 Command::Resolve(handle, verdict) => self.resolve(handle, verdict),
                 Command::Replace(handle, content) => self.replace(handle, &content),
+                Command::Call(content) => self.call(&content),
                 Command::StopConsuming => self.stop_consuming(),
                 Command::Stop(deadline_s, reply) => self.stop(deadline_s, reply),
                 Command::Revoke(ids) => self.revoke(ids),

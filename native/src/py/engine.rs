@@ -237,6 +237,20 @@ impl Engine {
         self.shared.send(Command::Replace(handle, Box::new(content)));
     }
 
+    #[pyo3(signature = (task_name, task_id, *, headers, body))]
+    fn call(&self, task_name: String, task_id: String, headers: Vec<u8>, body: Vec<u8>) {
+        let content = Content {
+            task_id,
+            task_name,
+            headers,
+            properties: br#"{"body_encoding": "base64"}"#.to_vec(),
+            body,
+            content_type: "application/x-pyworker-call".into(),
+            content_encoding: "binary".into(),
+        };
+        self.shared.send(Command::Call(Box::new(content)));
+    }
+
     fn stop_consuming(&self) {
         self.shared.send(Command::StopConsuming);
     }

@@ -13,6 +13,7 @@ from kombu.serialization import prepare_accept_content
 from pyworker.compat.celery import child
 from pyworker.compat.celery.banner import startup_banner
 from pyworker.compat.celery.broker_settings import redis_broker
+from pyworker.compat.celery.calls import CallDesk
 from pyworker.compat.celery.control import PanelControl
 from pyworker.compat.celery.deliveries import Deliveries
 from pyworker.compat.celery.options import worker_arguments
@@ -23,7 +24,7 @@ from pyworker.compat.celery.revocations import unwatch_revoked, watch_revoked
 from pyworker.compat.celery.task_specs import task_configs, task_specs, watched_tasks
 from pyworker.compat.celery.versions import require_supported
 from pyworker.compat.celery.worker_facade import make_worker
-from pyworker.worker.config import EngineConfig, PoolConfig, PrefetchConfig, ShutdownConfig
+from pyworker.worker.config import EngineConfig, Lane, PoolConfig, PrefetchConfig, ShutdownConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,7 +70,10 @@ class CeleryWorkerApp:
         self._requests = Requests(consumer, prepare_accept_content(self.app.conf.accept_content))
         # Celery's books of requests are touched by deliveries in the main thread and by remote control in its own.
         books = threading.RLock()
-        self._deliveries = Deliveries(consumer, self._requests, books, lambda: bool(state.should_terminate))
+        self._calls = CallDesk(lambda: self.app.tasks)
+        self._deliveries = Deliveries(
+            consumer, self._requests, books, lambda: bool(state.should_terminate), self._calls
+        )
         self._panel = PanelControl(self._worker, self._requests, books, self._deliveries.terminated_by_command)
         self._worker.prepare_start()
 
@@ -126,6 +130,9 @@ class CeleryWorkerApp:
     def before_pool(self) -> None:
         """Do what Celery does after its banner: process title, standard streams, warnings about settings."""
         self._worker.finish_start()
+        # Only who has a strategy or a step of its own hands functions to the pool; all others' tasks pay nothing.
+        if any(spec.lane is Lane.PARENT for spec in self.tasks()) or any(self.app.steps.values()):
+            self._calls.open()
         # Upstream sends it before each fork; here one fork is the origin of all children.
         if hasattr(signals, "worker_before_create_process"):
             signals.worker_before_create_process.send(sender=self._worker.pool)
@@ -134,6 +141,8 @@ class CeleryWorkerApp:
         """Show the engine to everything that acts on it."""
         self._engine = self._deliveries.engine = self._panel.engine = engine
         self._worker.attach(engine)
+        self._worker.pool.calls = self._calls
+        self._calls.attach(engine)
         watch_revoked(engine)
 
     # -- children
@@ -144,6 +153,8 @@ class CeleryWorkerApp:
         names = tuple(spec.name for spec in specs)
         lanes = tuple(spec.lane for spec in specs)
         self._runner = child.start_celery_child(self.app, self.hostname, link, index, names, lanes)
+        if self._calls.is_open:
+            self._runner.run = self._calls.runner(self._runner.run)  # type: ignore[assignment]
         return self._runner
 
     def child_stopping(self, pid: int, exitcode: int) -> None:
@@ -181,11 +192,13 @@ class CeleryWorkerApp:
         try:
             signals.worker_shutting_down.send(sender=self.hostname, sig=signal_name, how=how, exitcode=exitcode)
         finally:
+            self._calls.stop()
             setattr(state, "should_terminate" if how == "Cold" else "should_stop", exitcode)
 
     def on_stopped(self) -> None:
         """Stop the application's boot steps and send ``worker_shutdown``."""
         self._worker.stop_steps()
+        self._calls.close()
         unwatch_revoked()
         signals.worker_shutdown.send(sender=self._worker)
 

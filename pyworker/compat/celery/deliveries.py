@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from kombu.message import Message
 
     from pyworker._native import Engine, Notice
+    from pyworker.compat.celery.calls import CallDesk
     from pyworker.compat.celery.request_facade import Requests
 
 logger = get_logger("celery.worker.request")
@@ -44,6 +45,7 @@ class Deliveries:
         requests: builds messages and requests.
         books: guards Celery's books of requests, which remote control fills and reads.
         is_stopping_cold: whether running tasks are being cancelled by a cold shutdown.
+        calls: keeps what a strategy keeps.
     """
 
     def __init__(
@@ -52,7 +54,9 @@ class Deliveries:
         requests: Requests,
         books: AbstractContextManager[Any],
         is_stopping_cold: Callable[[], bool],
+        calls: CallDesk,
     ) -> None:
+        self._calls = calls
         self._consumer = consumer
         self._requests = requests
         self._books = books
@@ -88,6 +92,8 @@ class Deliveries:
             return self._resolve(notice)
 
     def _resolve(self, notice: Notice) -> Verdict:
+        if self._calls.owns(notice):
+            return self._calls.on_notice(notice)
         message = self._requests.message(notice)
         request = self._held.find(notice, message) if notice.reason != "parent_lane" else None
         message = message if request is None else request.message
@@ -127,12 +133,8 @@ class Deliveries:
             return self._dispatch(notice, message, self._handed_over.pop())
         verdict: Verdict | None = message.channel.verdict
         if verdict is None:
-            consumer_logger.error(
-                "Task %s[%s] was taken by its own strategy and not handed back; pyworker leaves it to another worker",
-                notice.task_name,
-                notice.task_id,
-            )
-            return Verdict.ABANDON
+            # Its strategy keeps it, for a batch perhaps, and settles it later.
+            return self._calls.hold(notice, message.channel)
         return verdict
 
     def _offer(self, notice: Notice, message: Message) -> None:

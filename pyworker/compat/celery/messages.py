@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 from kombu.message import Message
@@ -12,6 +13,8 @@ from pyworker.compat.celery.compression import decompress_bounded
 from pyworker.worker.protocol import Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyworker._native import Notice
 
 
@@ -23,14 +26,32 @@ class VerdictChannel:
 
     def __init__(self) -> None:
         self.verdict: Verdict | None = None
+        self._settle: Callable[[Verdict], object] | None = None
+        self._lock = threading.Lock()
 
     def basic_ack(self, _tag: Any, multiple: bool = False) -> None:
         """Remember an acknowledgement."""
-        self.verdict = self.verdict or Verdict.ACK
+        self._decide(Verdict.ACK)
 
     def basic_reject(self, _tag: Any, requeue: bool = False) -> None:
         """Remember a rejection."""
-        self.verdict = self.verdict or (Verdict.REQUEUE if requeue else Verdict.REJECT)
+        self._decide(Verdict.REQUEUE if requeue else Verdict.REJECT)
+
+    def hold(self, settle: Callable[[Verdict], object]) -> Verdict | None:
+        """Have a later decision told; returns the decision if it was made already. For any thread."""
+        with self._lock:
+            if self.verdict is None:
+                self._settle = settle
+            return self.verdict
+
+    def _decide(self, verdict: Verdict) -> None:
+        with self._lock:
+            if self.verdict is not None:
+                return
+            self.verdict = verdict
+            settle = self._settle
+        if settle is not None:
+            settle(verdict)
 
 
 def _object(data: bytes) -> Any:

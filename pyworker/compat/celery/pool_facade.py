@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyworker._native import Engine
+    from pyworker.compat.celery.calls import CallDesk
 
 
 class EnginePool(BasePool):
@@ -45,6 +46,7 @@ class EnginePool(BasePool):
         self._timeouts = timeouts
         self._jobs_of = jobs_of
         self.engine: Engine | None = None
+        self.calls: CallDesk | None = None
 
     def terminate_job(self, pid: int, signal: int | None = None) -> None:
         """Signal the child if it runs a job now."""
@@ -52,8 +54,9 @@ class EnginePool(BasePool):
             self.engine.terminate(self._jobs_of(pid), signal=int(signal or 15))
 
     def apply_async(self, target: Any, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        """Refuse: the engine hands jobs to the children by itself."""
-        raise NotImplementedError("pyworker's engine dispatches tasks; a step or strategy cannot use the pool directly")
+        """Have a child run a function; see :meth:`CallDesk.submit`."""
+        assert self.calls is not None, "the pool does not run yet"
+        return self.calls.submit(target, args, kwargs, **options)
 
     def grow(self, n: int = 1) -> None:
         """Refuse, because the number of children is fixed for now."""

@@ -35,8 +35,6 @@ def words(result: Result) -> str:
         (["-s", "x"], "--schedule-filename", "not supported yet"),
         (["--scheduler", "x"], "--scheduler", "not supported yet"),
         (["--autoscale", "10,3"], "--autoscale", "-c/--concurrency"),
-        (["-D"], "-D/--detach", "not supported yet"),
-        (["--executable", "python"], "--executable", "not supported yet"),
         (["-P", "gevent"], "-P/--pool", "the gevent pool is not supported yet"),
         (["-P", "threads"], "-P/--pool", "the threads pool is not supported yet"),
         (["-P", "swimming"], "-P/--pool", "there is no pool 'swimming'"),
@@ -107,9 +105,9 @@ def test_application_after_the_command_is_explained() -> None:
 
 
 def test_commands_of_celery_are_pointed_to() -> None:
-    result = invoke("-A", "plain", "inspect", "ping")
+    result = invoke("-A", "plain", "beat")
     assert result.exit_code == 2
-    assert "Use `celery inspect`" in words(result)
+    assert "Use `celery beat`" in words(result)
 
 
 def test_unknown_command_is_an_error() -> None:

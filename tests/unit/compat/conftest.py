@@ -12,6 +12,7 @@ from celery.backends.cache import _DUMMY_CLIENT_CACHE
 from celery.worker import state
 from kombu.serialization import prepare_accept_content
 
+from pyworker.compat.celery.calls import CallDesk
 from pyworker.compat.celery.control import PanelControl
 from pyworker.compat.celery.deliveries import Deliveries
 from pyworker.compat.celery.options import worker_arguments
@@ -75,7 +76,10 @@ class Node:
         )
         self.requests = Requests(self.worker.consumer, prepare_accept_content(app.conf.accept_content))
         books = threading.RLock()
-        self.deliveries = Deliveries(self.worker.consumer, self.requests, books, lambda: bool(state.should_terminate))
+        self.calls = CallDesk(lambda: app.tasks)
+        self.deliveries = Deliveries(
+            self.worker.consumer, self.requests, books, lambda: bool(state.should_terminate), self.calls
+        )
         self.panel = PanelControl(self.worker, self.requests, books, self.deliveries.terminated_by_command)
         self.deliveries.engine = self.panel.engine = self.engine  # type: ignore[assignment]
         self.worker.attach(self.engine)

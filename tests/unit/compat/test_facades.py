@@ -75,11 +75,6 @@ def test_stock_worker_of_the_same_steps_is_untouched(app: Any, make_node: Any) -
     assert list(Step.requires) == [Pool]
 
 
-def test_pool_cannot_be_used_directly(make_node: Any) -> None:
-    with pytest.raises(NotImplementedError, match="dispatches tasks"):
-        make_node().worker.pool.apply_async(print)
-
-
 def test_banner_names_the_engine_and_hides_passwords(make_node: Any) -> None:
     text = startup_banner(make_node().worker)
     assert ".> engine:      pyworker " in text

@@ -1,0 +1,1 @@
+"""Several nodes from one command line: the options of each, and their life."""

@@ -1,0 +1,185 @@
+"""The nodes of one ``multi`` command, started, stopped and waited for."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from pyworker.multi.node import Node, full_name
+from pyworker.multi.options import Options, ParsedLine, options_by_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+#: How often nodes that were told to stop are looked at, and how often that is shown.
+_LOOK_S = 0.1
+_SHOW_S = 2.0
+_EMPTY = frozenset(("''", '""'))
+#: Options of ``multi`` itself.
+_OWN = ("--cmd", "--append", "--hostname", "-n", "--prefix", "--suffix", "--range-prefix")
+
+
+def nodes_of(line: ParsedLine) -> list[Node]:
+    """The nodes that a command line names.
+
+    Raises:
+        MultiUsageError: an option is for a node that is not there.
+    """
+    shared = {name: value for name, value in line.options.items() if name not in _OWN}
+    own = {name: line.options.get(name) or "" for name in _OWN}
+    host = own["--hostname"] or own["-n"] or socket.gethostname()
+    suffix = own["--suffix"] or host
+    suffix = "" if suffix in _EMPTY else suffix
+    is_count = len(line.names) == 1 and line.names[0].isdigit()
+    names = [str(number) for number in range(1, int(line.names[0]) + 1)] if is_count else line.names
+    prefix = (own["--range-prefix"] or "celery") if is_count else own["--prefix"]
+    scoped = options_by_name(line, names, is_count=is_count)
+    nodes = []
+    for name in names:
+        whole = full_name(name, prefix, suffix)
+        # A node may be meant by its full name, by the name as given, or by the part before the host.
+        for key in (whole, name, name.partition("@")[0]):
+            if key in scoped:
+                options: Options = {**shared, **scoped[key]}
+                break
+        else:
+            options = dict(shared)
+        nodes.append(
+            Node(whole, options, command=own["--cmd"] or None, append=own["--append"], passthrough=line.passthrough)
+        )
+    return nodes
+
+
+class Reporter(Protocol):
+    """What is told how it goes."""
+
+    def starting(self, node: Node) -> None:
+        """A node is about to start."""
+
+    def restarting(self, node: Node) -> None:
+        """A node is about to start again."""
+
+    def spawned(self, command: Sequence[str]) -> None:
+        """A node's command line."""
+
+    def started(self, code: int) -> None:
+        """The node's command ended with this exit code."""
+
+    def stopping(self) -> None:
+        """Nodes are told to stop."""
+
+    def signalled(self, node: Node, pid: int, number: int) -> None:
+        """A node got a signal."""
+
+    def unreachable(self, node: Node) -> None:
+        """A node has no process."""
+
+    def waiting(self, nodes: Sequence[Node]) -> None:
+        """These nodes still run."""
+
+    def still_waiting(self) -> None:
+        """They still do."""
+
+    def ended(self, node: Node) -> None:
+        """A node that was waited for is gone."""
+
+    def down(self, node: Node) -> None:
+        """A node does not run."""
+
+
+class Cluster:
+    """Nodes that are treated alike.
+
+    Args:
+        nodes: in the order in which they are started.
+        reporter: told what happens.
+    """
+
+    def __init__(self, nodes: Iterable[Node], reporter: Reporter) -> None:
+        self.nodes = list(nodes)
+        self._reporter = reporter
+
+    def start(self) -> bool:
+        """Start all; whether all did."""
+        codes = []
+        for node in self.nodes:
+            self._reporter.starting(node)
+            codes.append(self._start(node))
+        return not any(codes)
+
+    def stop(self, number: int = signal.SIGTERM, *, waits: bool) -> None:
+        """Send a signal to those that run; with ``waits`` return when they are gone."""
+        self._stop(number, waits=waits, on_down=self._reporter.down)
+
+    def restart(self, number: int = signal.SIGTERM) -> bool:
+        """Stop each and start it as soon as it is gone; whether all started."""
+        codes: list[int] = []
+
+        def start_again(node: Node) -> None:
+            self._reporter.restarting(node)
+            codes.append(self._start(node))
+
+        self._stop(number, waits=True, on_down=start_again)
+        return not any(codes)
+
+    def kill(self) -> None:
+        """Kill those that run."""
+        for node in self.nodes:
+            pid = node.pid
+            if not pid:
+                self._reporter.down(node)
+            elif node.send(signal.SIGKILL):
+                self._reporter.signalled(node, pid, signal.SIGKILL)
+            else:
+                self._reporter.unreachable(node)
+
+    def find(self, name: str) -> Node | None:
+        """A node by its full name."""
+        return next((node for node in self.nodes if node.name == name), None)
+
+    def _start(self, node: Node) -> int:
+        code = node.start(self._reporter.spawned)
+        self._reporter.started(code)
+        return code
+
+    def _stop(self, number: int, *, waits: bool, on_down: Callable[[Node], object]) -> None:
+        running = []
+        for node in self.nodes:
+            if node.pid:
+                running.append(node)
+            else:
+                on_down(node)
+        if not running:
+            return
+        self._reporter.stopping()
+        for node in list(running):
+            pid = node.pid
+            if pid and node.send(number):
+                self._reporter.signalled(node, pid, number)
+            else:
+                self._reporter.unreachable(node)
+                running.remove(node)
+                on_down(node)
+        if waits:
+            self._await(running, on_down)
+
+    def _await(self, running: list[Node], on_down: Callable[[Node], object]) -> None:
+        if running:
+            self._reporter.waiting(running)
+        next_show = time.monotonic() + _SHOW_S
+        while running:
+            gone = [node for node in running if not node.is_alive]
+            for node in gone:
+                running.remove(node)
+                self._reporter.ended(node)
+                on_down(node)
+                if running:
+                    self._reporter.waiting(running)
+            if gone:
+                continue
+            if time.monotonic() >= next_show:
+                next_show = time.monotonic() + _SHOW_S
+                self._reporter.still_waiting()
+            time.sleep(_LOOK_S)

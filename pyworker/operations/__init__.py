@@ -1,0 +1,1 @@
+"""What the command line needs of an application, whichever library it is built on."""
