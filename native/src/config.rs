@@ -1,5 +1,7 @@
 //! The engine's configuration: parsed once on the Python side, validated here, immutable afterwards.
 
+pub mod amqp;
+
 use crate::error::{Error, ErrorKind, Result};
 
 /// Where and how to reach a Redis server.
@@ -100,6 +102,8 @@ pub struct RedisResultConfig {
 pub enum BrokerConfig {
     /// Redis.
     Redis(RedisBrokerConfig),
+    /// RabbitMQ.
+    Amqp(amqp::AmqpBrokerConfig),
 }
 
 /// Which result store.
@@ -199,6 +203,7 @@ impl EngineConfig {
             }
         }
         match &self.broker {
+            BrokerConfig::Amqp(amqp) => amqp.validate()?,
             BrokerConfig::Redis(redis) => {
                 if redis.queues.is_empty() {
                     return fail("queues: at least one queue is needed");
