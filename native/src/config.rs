@@ -1,5 +1,7 @@
 //! The engine's configuration: parsed once on the Python side, validated here, immutable afterwards.
 
+pub mod amqp;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::settings::{CredentialSource, SentinelSettings, TlsSettings};
 
@@ -109,6 +111,8 @@ pub struct RedisResultConfig {
 pub enum BrokerConfig {
     /// Redis.
     Redis(RedisBrokerConfig),
+    /// RabbitMQ.
+    Amqp(amqp::AmqpBrokerConfig),
 }
 
 /// Which result store.
@@ -208,6 +212,7 @@ impl EngineConfig {
             }
         }
         match &self.broker {
+            BrokerConfig::Amqp(amqp) => amqp.validate()?,
             BrokerConfig::Redis(redis) => {
                 if redis.queues.is_empty() {
                     return fail("queues: at least one queue is needed");

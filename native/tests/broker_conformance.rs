@@ -7,4 +7,5 @@
 mod scenarios;
 mod support;
 
+mod amqp_broker;
 mod redis_broker;

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
+    from pyworker.transport.amqp_config import AmqpBrokerConfig
     from pyworker.worker.redis_config import CredentialSource, SentinelSettings, TlsSettings
 
 
@@ -65,6 +66,7 @@ class RetryPolicy:
 class RedisBrokerConfig:
     """The Redis broker, in kombu's layout."""
 
+    kind: ClassVar[str] = "redis"
     address: RedisAddress
     queues: tuple[str, ...]
     owner: str
@@ -138,7 +140,7 @@ class EngineConfig:
     """Everything the engine needs to know."""
 
     hostname: str
-    broker: RedisBrokerConfig
+    broker: RedisBrokerConfig | AmqpBrokerConfig
     results: RedisResultConfig | None
     tasks: tuple[TaskConfig, ...]
     pool: PoolConfig

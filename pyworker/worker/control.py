@@ -163,7 +163,7 @@ class ControlMailbox:
         # kombu subscribes when it first looks for events, not when the consumer is made.
         self._listening.set()
         cycle = getattr(connection.transport, "cycle", None)
-        descriptors = list(getattr(cycle, "fds", ()))
+        descriptors = list(getattr(cycle, "fds", ())) or _own_socket(connection)
         poller = select.poll()
         for descriptor in (self._wake_reader, *descriptors):
             poller.register(descriptor, select.POLLIN | select.POLLERR | select.POLLHUP)
@@ -171,3 +171,9 @@ class ControlMailbox:
             check = getattr(cycle, "maybe_check_subclient_health", None)
             if check is not None:
                 check()
+
+
+def _own_socket(connection: Any) -> list[int]:
+    """Return the one socket of a transport that is a single connection (RabbitMQ)."""
+    socket = getattr(connection.connection, "sock", None)
+    return [] if socket is None else [socket.fileno()]

@@ -16,6 +16,7 @@
 //!
 //! The suite in `native/tests/broker_conformance.rs` is this contract as code; every native broker runs it.
 
+pub mod amqp;
 pub mod redis;
 
 use std::fmt::Debug;
@@ -72,6 +73,10 @@ pub enum BrokerEvent {
     },
     /// These deliveries are no longer ours: another worker has or will have them.
     LeaseLost(Vec<DeliveryTag>),
+    /// The server gave these deliveries back to their queues, because it lost the channel. What has not started
+    /// must not start, and is settled with `Release`; a running one keeps its name and is settled as ever: the broker
+    /// sees to it that the same message is not run here again.
+    Returned(Vec<DeliveryTag>),
     /// A settlement was refused by the server for good.
     SettleFailed {
         /// The delivery.

@@ -15,6 +15,7 @@ mod outcomes;
 mod pool_watch;
 mod rates;
 mod requests;
+mod returned;
 mod revoked;
 mod shared;
 mod watch;

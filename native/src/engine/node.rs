@@ -323,6 +323,7 @@ impl Node {
                 self.notices.push(notice);
             }
             BrokerEvent::LeaseLost(tags) => self.on_lease_lost(&tags),
+            BrokerEvent::Returned(tags) => self.on_returned(&tags),
             BrokerEvent::SettleFailed { tag, error } => {
                 self.notices.push(Notice::log(40, format!("Couldn't ack {tag}, reason:{error}")));
             }
@@ -354,6 +355,9 @@ impl Node {
 
     pub(super) fn queue_name(&self, queue: u16) -> &str {
         match &self.config.broker {
+            crate::config::BrokerConfig::Amqp(amqp) => {
+                amqp.queues.get(usize::from(queue)).map_or("", |queue| queue.name.as_str())
+            }
             crate::config::BrokerConfig::Redis(redis) => {
                 redis.queues.get(usize::from(queue)).map_or("", String::as_str)
             }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mio::{Poll, Waker};
 
 use crate::broker::Broker;
+use crate::broker::amqp::AmqpBroker;
 use crate::broker::redis::RedisBroker;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{BrokerConfig, EngineConfig, ResultConfig};
@@ -33,6 +34,7 @@ pub fn build(config: EngineConfig, fork_server: OwnedFd) -> Result<(Node, Arc<Sh
     let poll = Poll::new()?;
     let shared = Arc::new(Shared::new(Waker::new(poll.registry(), WAKER)?)?);
     let broker: Box<dyn Broker> = match &config.broker {
+        BrokerConfig::Amqp(amqp) => Box::new(AmqpBroker::new(amqp.clone(), Arc::clone(&clock))?),
         BrokerConfig::Redis(redis) => Box::new(RedisBroker::new(redis.clone(), Arc::clone(&clock))),
     };
     let store: Option<Box<dyn ResultStore>> = match &config.results {

@@ -21,6 +21,10 @@
 //! understood for `id`, `root_id` (UUID), `eta` and `expires` (datetime).
 //! Stricter than Python: a value of a wrong type is an error even if a repeated key replaces it later.
 
+mod parts;
+
+pub use parts::Parts;
+
 use super::base64::decode_in_place;
 use super::fields::{
     BodyEncoding, FieldError, FieldResult, Headers, Moment, Properties, Text, at, for_each_member, optional_string,

@@ -11,7 +11,7 @@ mod iso8601;
 mod span;
 
 pub use build::build_envelope;
-pub use envelope::{Envelope, Protocol, parse_envelope};
+pub use envelope::{Envelope, Parts, Protocol, parse_envelope};
 pub use iso8601::parse_iso8601;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! A publisher is a small pool of connections behind a lock that is held only to take or return one. It
 //! survives forks: what a child inherits is closed there without a word to the server and never used.
 
+pub mod amqp;
 pub(crate) mod connection;
 mod per_process;
 mod pool;

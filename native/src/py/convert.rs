@@ -4,6 +4,7 @@ use pyo3::conversion::FromPyObjectOwned;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
+use super::convert_amqp::amqp_broker;
 use super::errors::to_python;
 use super::redis_settings;
 use crate::config::{
@@ -44,7 +45,7 @@ pub(super) fn redis_address(object: &Bound<'_, PyAny>) -> PyResult<RedisAddress>
     })
 }
 
-fn retry_policy(object: &Bound<'_, PyAny>) -> PyResult<RetryPolicy> {
+pub(super) fn retry_policy(object: &Bound<'_, PyAny>) -> PyResult<RetryPolicy> {
     Ok(RetryPolicy {
         retry: field(object, "retry")?,
         retry_on_startup: field(object, "retry_on_startup")?,
@@ -78,6 +79,14 @@ fn redis_broker(object: &Bound<'_, PyAny>) -> PyResult<RedisBrokerConfig> {
     })
 }
 
+fn broker(object: &Bound<'_, PyAny>) -> PyResult<BrokerConfig> {
+    let kind: String = field(object, "kind")?;
+    match kind.as_str() {
+        "amqp" => amqp_broker(object).map(BrokerConfig::Amqp),
+        _ => redis_broker(object).map(BrokerConfig::Redis),
+    }
+}
+
 fn task(object: &Bound<'_, PyAny>) -> PyResult<TaskConfig> {
     Ok(TaskConfig {
         name: field(object, "name")?,
@@ -106,7 +115,7 @@ pub(super) fn engine_config(object: &Bound<'_, PyAny>) -> PyResult<EngineConfig>
     let prefetch = object.getattr("prefetch")?;
     Ok(EngineConfig {
         hostname: field(object, "hostname")?,
-        broker: BrokerConfig::Redis(redis_broker(&object.getattr("broker")?)?),
+        broker: broker(&object.getattr("broker")?)?,
         results,
         tasks: object.getattr("tasks")?.try_iter()?.map(|item| task(&item?)).collect::<PyResult<_>>()?,
         pool: PoolConfig {

@@ -3,6 +3,7 @@
 mod child;
 mod codec;
 mod convert;
+mod convert_amqp;
 mod cython;
 mod engine;
 mod errors;

@@ -17,6 +17,7 @@ pub struct Driver {
     poll: Poll,
     pub delivered: Vec<Incoming>,
     pub lost: Vec<DeliveryTag>,
+    pub returned: Vec<DeliveryTag>,
     pub connects: usize,
     pub renewals: usize,
     pub disconnects: Vec<(Error, Option<f64>)>,
@@ -32,6 +33,7 @@ impl Driver {
             poll,
             delivered: Vec::new(),
             lost: Vec::new(),
+            returned: Vec::new(),
             connects: 0,
             renewals: 0,
             disconnects: Vec::new(),
@@ -65,6 +67,7 @@ impl Driver {
                 BrokerEvent::Delivered(batch) => self.delivered.extend(batch),
                 BrokerEvent::LeasesRenewed { .. } => self.renewals += 1,
                 BrokerEvent::LeaseLost(tags) => self.lost.extend(tags),
+                BrokerEvent::Returned(tags) => self.returned.extend(tags),
                 BrokerEvent::Degraded { text } => self.complaints.push(text),
                 other => panic!("unexpected: {other:?}"),
             }

@@ -2,5 +2,7 @@
 
 pub mod driver;
 pub mod message;
+pub mod rabbitmq_client;
+pub mod rabbitmq_server;
 pub mod redis_client;
 pub mod redis_server;

@@ -12,7 +12,7 @@ from kombu.serialization import prepare_accept_content
 
 from pyworker.compat.celery import child
 from pyworker.compat.celery.banner import startup_banner
-from pyworker.compat.celery.broker_settings import redis_broker
+from pyworker.compat.celery.broker_choice import broker_config
 from pyworker.compat.celery.calls import CallDesk
 from pyworker.compat.celery.control import PanelControl
 from pyworker.compat.celery.deliveries import Deliveries
@@ -104,7 +104,7 @@ class CeleryWorkerApp:
         self._receipts = ReceiptLog(specs)
         return EngineConfig(
             hostname=self.hostname,
-            broker=redis_broker(self.app, self.hostname),
+            broker=broker_config(self.app, self.hostname),
             results=redis_results(self.app),
             tasks=task_configs(specs, watched_tasks(self.app, specs)),
             pool=PoolConfig(
@@ -168,7 +168,9 @@ class CeleryWorkerApp:
 
     def on_ready(self, worker: object) -> None:
         """Declare the queues, start the application's boot steps and send ``worker_ready``."""
-        self._declare_queues()
+        if self.engine_config().broker.kind != "amqp":
+            # RabbitMQ's queues were declared before they were consumed from.
+            self._declare_queues()
         self._worker.start_steps()
 
     def _declare_queues(self) -> None:
