@@ -36,8 +36,11 @@ class Notice:
     #: What it is about:
     #: ``ready`` (again after each reconnection); ``disconnected`` (text, retry_in_s);
     #: ``child_started`` / ``child_exited`` (pid, index, status);
-    #: ``log`` (level, text); ``stopped``; ``delivery`` (reason, handle and the message's parts).
-    kind: Literal["ready", "disconnected", "child_started", "child_exited", "received", "log", "stopped", "delivery"]
+    #: ``log`` (level, text); ``stopped``; ``delivery`` (reason, handle and the message's parts);
+    #: ``events`` (raw: a JSON list of task events, status: how many).
+    kind: Literal[
+        "ready", "disconnected", "child_started", "child_exited", "received", "log", "stopped", "delivery", "events"
+    ]
     #: For ``delivery``: why it is shown to Python.
     reason: Literal[
         "",
@@ -70,7 +73,7 @@ class Notice:
     content_encoding: str
     redelivered: bool
     queue: str
-    #: The raw message for ``malformed``.
+    #: The raw message for ``malformed``, the list of ``events``.
     raw: bytes
     #: Process id of the child concerned, 0 if none.
     pid: int
@@ -148,6 +151,53 @@ class Engine:
 
     def revoke(self, task_ids: Sequence[str]) -> None:
         """Never start these tasks; held ones are shown to Python as ``revoked`` deliveries."""
+
+    def set_rate_limit(self, task_index: int, per_s: float | None) -> None:
+        """Change a task's starts per second, also for those that wait; ``None`` lifts the limit.
+
+        Raises:
+            NativeError: kind ``config``, the limit is no positive number.
+        """
+
+    def set_time_limits(self, task_index: int, soft_s: float | None, hard_s: float | None) -> None:
+        """Change a task's time limits for runs that start from now on."""
+
+    def set_queue_active(self, name: str, active: bool) -> None:
+        """Begin or end consuming from a queue; an unknown one is added.
+
+        Raises:
+            NativeError: the broker cannot.
+        """
+
+    def grow(self, count: int) -> int:
+        """Add children; returns the pool's new size."""
+
+    def shrink(self, count: int) -> int:
+        """Let up to ``count`` children go that run nothing, never the last one; returns how many go."""
+
+    def restart_children(self) -> None:
+        """Replace every child once its task is done."""
+
+    def watch_stamps(self) -> None:
+        """Show every stamped message as a ``revoked`` delivery before it starts, from now on."""
+
+    def set_revoke_bounds(self, *, count: int, life_s: float) -> None:
+        """Bound the revoked ids that the engine remembers."""
+
+    def set_task_events(self, enabled: bool, *, pid: int, utc_offset_h: float, silent_tasks: Sequence[int]) -> None:
+        """Turn task events on or off; ``silent_tasks`` are the indexes of tasks that send none."""
+
+    def send_task_event(self, kind: str, task_id: str, members: bytes) -> None:
+        """Put a task event of Python's own among the engine's. ``members``: its other members, a JSON object."""
+
+    def clock(self) -> int:
+        """The node's logical clock."""
+
+    def forward_clock(self) -> int:
+        """Move the logical clock by one and return it."""
+
+    def adjust_clock(self, other: int) -> int:
+        """Move the logical clock past another node's and return it."""
 
     def jobs(self, which: Literal["active", "reserved", "scheduled"]) -> list[Notice]:
         """A snapshot of the jobs in a state (``pid`` and ``seconds`` = start time for active, eta for scheduled)."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -128,6 +129,12 @@ class Settings:
 
     __iter__ = keys
 
+    def table(self, *, with_defaults: bool = False) -> dict[str, Any]:
+        """Return the settings that were given, or all, with passwords and secrets hidden: for people to see."""
+        names = list(self.keys())
+        given = {name for layer in (self._changes, self._fixed, self._loaded) for name in layer}
+        return {name: _shown(name, self[name]) for name in names if with_defaults or name in given}
+
     # -- writing
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -176,6 +183,21 @@ class Settings:
 
 
 _MISSING = object()
+_SECRET = re.compile(r"API|TOKEN|KEY|SECRET|PASS|SIGNATURE", re.IGNORECASE)
+_URL = re.compile(r"^([a-z0-9+.-]+://[^/@:]*):[^/@]*@", re.IGNORECASE)
+
+
+def _shown(name: str, value: Any) -> Any:
+    """Return what may be shown of a setting, as JSON can carry it."""
+    if _SECRET.search(name) and isinstance(value, str):
+        return "********"
+    if isinstance(value, str):
+        return _URL.sub(r"\1:********@", value)
+    if isinstance(value, Mapping):
+        return {str(key): _shown(str(key), each) for key, each in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_shown("", each) for each in value]
+    return value if value is None or isinstance(value, (bool, int, float)) else repr(value)
 
 
 def settings_of(source: object, namespace: str | None = None) -> dict[str, Any]:

@@ -126,7 +126,7 @@ _feature, _beat, _daemon = _group("Features"), _group("Embedded Beat Options"), 
 @_feature("--without-mingle", is_flag=True)
 @_feature("--without-heartbeat", is_flag=True)
 @_feature("--heartbeat-interval", type=COUNT)
-@_feature("--autoscale", help="Refused: grow and shrink the pool.")
+@_feature("--autoscale", metavar="MAX,MIN", help="Grow and shrink the pool with the load.")
 @_beat("-B", "--beat", is_flag=True, help="Refused: send periodic tasks from this process.")
 @_beat("-s", "--schedule-filename", "--schedule", help="Refused, with -B.")
 @_beat("--scheduler", help="Refused, with -B.")
@@ -262,6 +262,7 @@ def _worker_options(ctx: click.Context, context: CliContext, given: Mapping[str,
         time_limit_s=given["time_limit"],
         soft_time_limit_s=given["soft_time_limit"],
         task_events=bool(given["task_events"]),
+        autoscale=given["autoscale"],
         without_gossip=given["without_gossip"],
         without_mingle=given["without_mingle"],
         without_heartbeat=given["without_heartbeat"],

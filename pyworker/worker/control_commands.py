@@ -1,20 +1,12 @@
-"""The remote control commands that need no library: what an engine of ours can say and do by itself.
-
-Replies have the shape of Celery's, because ``celery inspect`` and Flower read them.
-"""
+"""Parts of remote control that need no library: how jobs, pool and resources are described in Celery's shape."""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import resource
-import signal as signals
-import time
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from kombu import Exchange, Queue
 from kombu.compression import decompress
 from kombu.serialization import loads
 
@@ -27,7 +19,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("pyworker.worker.control")
 
-_STARTED_AT = time.time()
 _RESOURCE_FIELDS = (
     *("utime", "stime", "maxrss", "ixrss", "idrss", "isrss", "minflt", "majflt", "nswap", "inblock", "oublock"),
     *("msgsnd", "msgrcv", "nsignals", "nvcsw", "nivcsw"),
@@ -76,95 +67,11 @@ def _arguments(notice: Notice, headers: dict[str, Any]) -> tuple[Any, Any]:
     return args, kwargs
 
 
-def ping(_app: WorkerApp, _worker: ControlledWorker, **_: Any) -> dict[str, str]:
-    """Say that the node lives."""
-    return {"ok": "pong"}
-
-
-def active(_app: WorkerApp, worker: ControlledWorker, **_: Any) -> list[dict[str, Any]]:
-    """List the jobs being run."""
-    return [describe_job(job, worker.hostname, is_active=True) for job in worker.engine.jobs("active")]
-
-
-def reserved(_app: WorkerApp, worker: ControlledWorker, **_: Any) -> list[dict[str, Any]]:
-    """List the jobs held for the pool."""
-    return [describe_job(job, worker.hostname, is_active=False) for job in worker.engine.jobs("reserved")]
-
-
-def scheduled(_app: WorkerApp, worker: ControlledWorker, **_: Any) -> list[dict[str, Any]]:
-    """List the jobs that wait for their time."""
-    return [
-        {
-            "eta": datetime.fromtimestamp(job.seconds, timezone.utc).isoformat(),
-            "priority": 6,
-            "request": describe_job(job, worker.hostname, is_active=False),
-        }
-        for job in worker.engine.jobs("scheduled")
-    ]
-
-
-def registered(app: WorkerApp, _worker: ControlledWorker, **arguments: Any) -> list[str]:
-    """List the names of the registered tasks."""
-    names = (task.name for task in app.tasks())
-    return sorted(name for name in names if arguments.get("builtins") or not name.startswith("celery."))
-
-
-def active_queues(app: WorkerApp, _worker: ControlledWorker, **_: Any) -> list[dict[str, Any]]:
-    """Describe the queues being consumed from."""
-    names = app.engine_config().broker.queues
-    return [Queue(name, Exchange(name, type="direct"), routing_key=name).as_dict(recurse=True) for name in names]
-
-
-def revoke(
-    _app: WorkerApp,
-    worker: ControlledWorker,
-    task_id: Any = None,
-    terminate: bool = False,
-    signal: Any = None,
-    **_: Any,
-) -> dict[str, str]:
-    """Never start these tasks; with ``terminate`` also signal the children that run them."""
-    task_ids = [task_id] if isinstance(task_id, str) else [str(one) for one in task_id or ()]
-    worker.engine.revoke(task_ids)
-    if terminate:
-        hit = worker.engine.terminate(task_ids, signal=_signal_number(signal))
-        return {"ok": f"terminate: {', '.join(hit)}" if hit else "terminate: tasks unknown"}
-    logger.info("Tasks flagged as revoked: %s", ", ".join(task_ids))
-    return {"ok": f"tasks {set(task_ids)} flagged as revoked"}
-
-
-def _signal_number(signal: Any) -> int:
-    if isinstance(signal, int):
-        return signal
-    name = str(signal or "SIGTERM").upper()
-    return int(signals.Signals[name if name.startswith("SIG") else f"SIG{name}"])
-
-
 def shutdown(_app: WorkerApp, worker: ControlledWorker, msg: str = "Got shutdown from remote", **_: Any) -> None:
     """End the worker; there is no reply."""
     logger.warning(msg)
     worker.request_shutdown(exitcode=0)
     raise SystemExit(0)
-
-
-def stats(app: WorkerApp, worker: ControlledWorker, **_: Any) -> dict[str, Any]:
-    """Describe the node: broker, pool, counters, resource use."""
-    config = app.engine_config()
-    with app.broker_connection() as connection:
-        broker = dict(connection.info())
-    broker.pop("password", None)
-    return {
-        "total": {},
-        "pid": os.getpid(),
-        "clock": "0",
-        "uptime": round(time.time() - _STARTED_AT),
-        "pool": pool_statistics(
-            "pyworker", worker.engine.children(), config.pool.concurrency, config.pool.max_tasks_per_child, (0, 0)
-        ),
-        "broker": broker,
-        "prefetch_count": config.pool.concurrency * config.prefetch.multiplier,
-        "rusage": resource_use(),
-    }
 
 
 def pool_statistics(
@@ -202,18 +109,5 @@ def resource_use() -> dict[str, float]:
     return {name: getattr(usage, f"ru_{name}") for name in _RESOURCE_FIELDS}
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {
-    "ping": ping,
-    "active": active,
-    "dump_active": active,
-    "reserved": reserved,
-    "dump_reserved": reserved,
-    "scheduled": scheduled,
-    "dump_schedule": scheduled,
-    "registered": registered,
-    "dump_tasks": registered,
-    "stats": stats,
-    "active_queues": active_queues,
-    "revoke": revoke,
-    "shutdown": shutdown,
-}
+#: What no application answers by itself.
+COMMANDS: dict[str, Callable[..., Any]] = {"shutdown": shutdown}

@@ -30,6 +30,7 @@ from pyworker.worker.config import EngineConfig, Lane
 from pyworker.worker.native_child import start_native_child, stop_native_child
 from pyworker.worker.native_config import concurrency, engine_config, per_second, queue_names, require_pool
 from pyworker.worker.native_deliveries import NativeDeliveries
+from pyworker.worker.native_monitoring import NativeMonitoring
 from pyworker.worker.node_name import default_node_name, expand_host, expand_node
 from pyworker.worker.protocol import TaskRunner, TaskSpec, Verdict, WorkerOptions
 
@@ -42,14 +43,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("celery.worker")
 strategy_logger = logging.getLogger("celery.worker.strategy")
-
-#: Commands that claim an effect which the engine does not have yet.
-_NOT_YET = frozenset(
-    {
-        "add_consumer", "autoscale", "cancel_consumer", "disable_events", "election", "enable_events", "pool_grow",
-        "pool_restart", "pool_shrink", "rate_limit", "revoke_by_stamped_headers", "time_limit",
-    }
-)  # fmt: skip
 
 
 class NativeWorkerApp:
@@ -141,8 +134,14 @@ class NativeWorkerApp:
             f".> transport:   {_shown(self.app.conf.broker_url)}\n"
             f".> results:     {self.app.backend.as_uri()}\n"
             f".> concurrency: {concurrency(self.app, self._options)} ({self._options.pool})\n"
-            f".> task events: OFF\n.> engine:      pyworker {__version__}\n\n[queues]\n{queues}\n{tasks}"
+            f".> task events: {self._events_shown()}\n.> engine:      pyworker {__version__}\n\n"
+            f"[queues]\n{queues}\n{tasks}"
         )
+
+    def _events_shown(self) -> str:
+        if self._options.task_events or self.app.conf.worker_send_task_events:
+            return "ON"
+        return "OFF (enable -E to monitor tasks in this worker)"
 
     def before_pool(self) -> None:
         """Redirect the standard streams and send ``worker_before_create_process``."""
@@ -152,8 +151,13 @@ class NativeWorkerApp:
         worker_before_create_process.send(sender=self)
 
     def attach(self, engine: Engine) -> None:
-        """Messages of protocol 1 are rewritten in the engine."""
+        """Put the engine behind deliveries, events and remote control."""
         self._deliveries.engine = engine
+        self._monitoring = NativeMonitoring(
+            self.app, self.hostname, self._options, self.engine_config(), engine, self._deliveries,
+            connect=self.broker_connection, limits_s=(_seconds(self._options.soft_time_limit_s),
+                                                     _seconds(self._options.time_limit_s)),
+        )  # fmt: skip
 
     # -- children
 
@@ -171,6 +175,7 @@ class NativeWorkerApp:
 
     def on_ready(self, worker: object) -> None:
         """Declare the queues for producers that publish through exchanges, and send ``worker_ready``."""
+        self._monitoring.start()
         worker_ready.send(sender=self)
 
     def on_received(self, notice: Notice) -> None:
@@ -196,6 +201,7 @@ class NativeWorkerApp:
 
     def on_stopped(self) -> None:
         """Send ``worker_shutdown``."""
+        self._monitoring.stop()
         worker_shutdown.send(sender=self)
 
     # -- remote control
@@ -224,13 +230,26 @@ class NativeWorkerApp:
         )  # fmt: skip
 
     def control_command(self, name: str, arguments: Mapping[str, Any], worker: object) -> Any:
-        """Leave every command to the engine but those that would claim an effect it does not have."""
-        if name in _NOT_YET:
-            return {"error": f"{name} is not supported by pyworker yet"}
-        if name in ("revoke", "terminate") and (name == "terminate" or arguments.get("terminate")):
-            ids = arguments.get("task_id") or ()
-            self._deliveries.terminated_by_command.update([ids] if isinstance(ids, str) else ids)
-        return NotImplemented
+        """Run one of Celery's commands, or one of the application's own."""
+        return self._monitoring.run_command(name, arguments, worker)
+
+    # -- monitoring, and what happens when the broker goes and comes back
+
+    def before_consuming(self) -> None:
+        """Get revoked ids and the clock from the neighbours."""
+        self._monitoring.mingle()
+
+    def publish_events(self, body: bytes) -> None:
+        """Publish a list of task events."""
+        self._monitoring.events.put(body)
+
+    def on_connection_lost(self) -> None:
+        """Cancel tasks that will be delivered again, if the application wants that."""
+        if self.app.conf.worker_cancel_long_running_tasks_on_connection_loss:
+            self._deliveries.cancel_unacknowledged()
+
+    def on_reconnected(self) -> None:
+        """Nothing to do: events wait in their own queue."""
 
 
 def _seconds(limit: Any) -> float | None:

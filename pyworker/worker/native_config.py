@@ -10,6 +10,7 @@ from pyworker.backends.redis import RedisBackend
 from pyworker.exceptions import ImproperlyConfigured
 from pyworker.routing import Router
 from pyworker.transport.redis_settings import broker_address
+from pyworker.worker.autoscale import bounds
 from pyworker.worker.config import (
     EngineConfig,
     PoolConfig,
@@ -78,8 +79,22 @@ def engine_config(
 
 
 def concurrency(app: Celery, options: WorkerOptions) -> int:
-    """Return the number of children."""
+    """Return the number of children; with ``--autoscale`` the pool begins at its lower bound."""
+    if options.autoscale:
+        return max(autoscale_bounds(options)[1], 1)
     return int(options.concurrency or app.conf.worker_concurrency or os.cpu_count() or 1)
+
+
+def autoscale_bounds(options: WorkerOptions) -> tuple[int, int]:
+    """Return the bounds of ``--autoscale``.
+
+    Raises:
+        ImproperlyConfigured: they cannot be read.
+    """
+    try:
+        return bounds(options.autoscale or "")
+    except ValueError as error:
+        raise ImproperlyConfigured(f"--autoscale={options.autoscale}: {error}") from None
 
 
 def queue_names(app: Celery, options: WorkerOptions) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from pyworker.exceptions import (
 from pyworker.followups import record_failure
 from pyworker.request import Context
 from pyworker.signals import task_failure, task_rejected, task_revoked, task_unknown
-from pyworker.worker.exception_info import ExceptionInfo
+from pyworker.worker.exception_info import ExceptionInfo, describe
 from pyworker.worker.notices import human_status
 from pyworker.worker.protocol import Verdict
 from pyworker.worker.protocol_1 import protocol_2_of
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from pyworker._native import Engine, Notice
     from pyworker.app import Celery
     from pyworker.task import Task
+    from pyworker.worker.event_stream import EventStream
+    from pyworker.worker.revoked_ids import RevokedIds
 
 #: Celery's loggers: people filter by them.
 logger = logging.getLogger("celery.worker.request")
@@ -99,6 +101,31 @@ class NativeDeliveries:
         self.is_stopping_cold = False
         #: Ids that remote control terminated: they end as revoked.
         self.terminated_by_command: set[str] = set()
+        #: Ids that were ended because the broker connection was lost.
+        self._cancelled_by_loss: set[str] = set()
+        #: Revoked ids, kept with remote control.
+        self.revoked: RevokedIds | None = None
+        #: Revoked stamps by header, shared with remote control.
+        self.revoked_stamps: dict[str, list[str]] = {}
+        #: Tells the events that only the parent knows of.
+        self.events: EventStream | None = None
+
+    def cancel_unacknowledged(self) -> None:
+        """End the running tasks whose messages are not acknowledged: they will be delivered again."""
+        assert self.engine is not None
+        for job in self.engine.jobs("active"):
+            task = self._task(job)
+            if task is None or not task.acks_late:
+                continue
+            consumer_logger.warning("Task %s[%s] is ended: the connection was lost", job.task_name, job.task_id)
+            self._cancelled_by_loss.add(job.task_id)
+            if not self.engine.terminate([job.task_id], signal=int(signal.SIGTERM)):
+                self._cancelled_by_loss.discard(job.task_id)
+
+    def _tell(self, kind: str, notice: Notice, **members: Any) -> None:
+        task = self._task(notice)
+        if self.events is not None and getattr(task, "send_events", True):
+            self.events.send_task_event(kind, notice.task_id, **members)
 
     def resolve(self, notice: Notice) -> Verdict:
         """Do what has to be done about a delivery and return how it ends."""
@@ -160,6 +187,8 @@ class NativeDeliveries:
     # -- jobs
 
     def _revoked(self, notice: Notice) -> Verdict:
+        if notice.reason == "revoked" and not self._is_revoked(notice):
+            return Verdict.DISPATCH
         logger.info("Discarding revoked task: %s[%s]", notice.task_name, notice.task_id)
         is_expired = notice.reason == "expired"
         self._announce_revoked(notice, notice.reason, terminated=False, signum=None, expired=is_expired)
@@ -169,12 +198,27 @@ class NativeDeliveries:
         task = self._task(notice)
         if self.is_stopping_cold and notice.task_id not in self.terminated_by_command:
             return Verdict.ABANDON if task is not None and task.acks_late else Verdict.ACK
+        if notice.task_id in self._cancelled_by_loss:
+            self._cancelled_by_loss.discard(notice.task_id)
+            return Verdict.REQUEUE
         self.terminated_by_command.discard(notice.task_id)
         self._announce_revoked(notice, "terminated", terminated=True, signum=_signal(notice.status), expired=False)
         return Verdict.ACK
 
+    def _is_revoked(self, notice: Notice) -> bool:
+        """Whether the id or a stamp is revoked: the engine shows every stamped task once stamps are revoked."""
+        if self.revoked is None or notice.task_id in self.revoked:
+            return True
+        stamps = _object(notice.headers).get("stamps") or {}
+        for header, values in self.revoked_stamps.items():
+            carried = stamps.get(header) or ()
+            if set([carried] if isinstance(carried, str) else carried) & set(values):
+                return True
+        return False
+
     def _announce_revoked(self, notice: Notice, reason: str, *, terminated: bool, signum: Any, expired: bool) -> None:
         request, task = self._request(notice), self._task(notice)
+        self._tell("task-revoked", notice, terminated=terminated, signum=signum, expired=expired)
         stores = task is None or not self._ignores(task, request) or bool(task.store_errors_even_if_ignored)
         record_failure(
             self._app, notice.task_id, TaskRevokedError(reason), None, request,
@@ -212,9 +256,11 @@ class NativeDeliveries:
     def _rejected(self, notice: Notice) -> Verdict:
         task = self._task(notice)
         if notice.requeue:
+            self._tell("task-rejected", notice, requeue=True)
             return Verdict.REQUEUE if task is not None and task.acks_late else Verdict.ACK
         reason = notice.text.partition("reject requeue=")[2].partition(": ")[2] or notice.text or None
         self._fail(notice, Reject(reason, requeue=False), logs=False)
+        self._tell("task-rejected", notice, requeue=False)
         return Verdict.REJECT
 
     def _fail(self, notice: Notice, error: Exception, *, logs: bool = True) -> None:
@@ -229,6 +275,7 @@ class NativeDeliveries:
             sender=task, task_id=notice.task_id, exception=error, args=request.args, kwargs=request.kwargs,
             traceback=einfo.traceback, einfo=einfo,
         )  # fmt: skip
+        self._tell("task-failed", notice, exception=describe(error), traceback=einfo.traceback)
         if logs:
             logger.error("Task handler raised error: %r", error, exc_info=einfo.exc_info)
 

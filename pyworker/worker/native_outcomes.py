@@ -12,7 +12,7 @@ from pyworker.followups import record_failure, send_followers
 from pyworker.request import Context
 from pyworker.signals import task_failure, task_internal_error, task_retry
 from pyworker.worker.exception_info import ExceptionInfo, clear_frames, describe
-from pyworker.worker.protocol import Outcome
+from pyworker.worker.protocol import TRACEBACK_MARK, Outcome
 from pyworker.worker.tracing import sendable
 
 if TYPE_CHECKING:
@@ -179,6 +179,10 @@ class NativeErrors:
             logger.exception("Task %s[%s] %s handler raised: %r", binding.name, run.task_id, name, error)
 
 
+#: Ends whose events tell the traceback.
+_WITH_TRACEBACK = (Outcome.FAILURE, Outcome.RETRY, Outcome.INTERNAL_ERROR)
+
+
 class NativeRuns:
     """Reports what comes of runs (:class:`pyworker.worker.trace_hooks.LibraryRuns`)."""
 
@@ -194,7 +198,10 @@ class NativeRuns:
         """Report a run that was no success."""
         ending: Ending = run.info
         error = ending.error.exc if isinstance(ending.error, Retry) else ending.error
-        link.finish(run.sequence, ending.outcome, run.runtime_s, sendable(describe(error)))
+        text = describe(error)
+        if ending.outcome in _WITH_TRACEBACK and run.wants_text:
+            text = f"{text}{TRACEBACK_MARK}{ExceptionInfo(ending.error).traceback}"
+        link.finish(run.sequence, ending.outcome, run.runtime_s, sendable(text))
 
     def on_undecodable(self, sequence: int, error: BaseException, link: ChildLink) -> None:
         """Leave the message to the parent."""

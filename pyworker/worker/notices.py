@@ -6,6 +6,7 @@ import logging
 import signal
 from typing import TYPE_CHECKING, Protocol
 
+from pyworker.worker.operated import OperatedApp
 from pyworker.worker.protocol import Verdict, WorkerApp
 
 if TYPE_CHECKING:
@@ -58,7 +59,10 @@ class NoticeDispatcher:
             "log": self._on_log,
             "stopped": self._on_stopped,
             "delivery": self._on_delivery,
+            "events": self._on_events,
         }
+        self._operated = app if isinstance(app, OperatedApp) else None
+        self._is_lost = False
 
     def dispatch(self, notice: Notice) -> None:
         """Handle one notice; an error in the application's code is logged and stays here."""
@@ -71,10 +75,21 @@ class NoticeDispatcher:
     def _on_ready(self, _notice: Notice) -> None:
         self._connection.on_connected()
         self._listener.on_ready()
+        if self._is_lost and self._operated is not None:
+            self._operated.on_reconnected()
+        self._is_lost = False
 
     def _on_disconnected(self, notice: Notice) -> None:
         if not self._connection.on_disconnected(notice.text, notice.seconds):
             self._listener.on_gave_up()
+        if notice.requeue and not self._is_lost:
+            self._is_lost = True
+            if self._operated is not None:
+                self._operated.on_connection_lost()
+
+    def _on_events(self, notice: Notice) -> None:
+        if self._operated is not None:
+            self._operated.publish_events(notice.raw)
 
     def _on_child_started(self, notice: Notice) -> None:
         pool_logger.debug("child %d started: pid %d", notice.index, notice.pid)

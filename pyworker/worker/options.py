@@ -1,7 +1,6 @@
-"""Worker options that pyworker does not do: refused with the reason, or noted where they change nothing.
+"""Worker options that pyworker does not do: refused with the reason.
 
-Nothing is accepted silently or replaced by something else. Only the flags about events, gossip, mingle and
-heartbeat may have no effect, because no task behaves differently for them.
+Nothing is accepted silently or replaced by something else.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from pyworker.worker.protocol import WorkerOptions
 
@@ -26,7 +25,6 @@ _REFUSED: Mapping[str, tuple[str, str]] = {
     ),
     "schedule_filename": ("-s/--schedule-filename", "it belongs to -B/--beat, which is not supported yet"),
     "scheduler": ("--scheduler", "it belongs to -B/--beat, which is not supported yet"),
-    "autoscale": ("--autoscale", "the pool's size is fixed for now; set -c/--concurrency"),
 }
 
 
@@ -59,17 +57,3 @@ def solo_refusal(options: WorkerOptions) -> str | None:
     if options.max_tasks_per_child is not None or options.max_memory_per_child_kib is not None:
         return "solo has no child processes to replace; leave out --max-tasks-per-child and --max-memory-per-child"
     return None
-
-
-def notes(options: WorkerOptions) -> Iterator[str]:
-    """A line for the log for every option that was given and changes nothing."""
-    if options.task_events:
-        yield "-E/--task-events: task events are not sent yet"
-    if options.without_gossip:
-        yield "--without-gossip: this worker does not take part in gossip anyway"
-    if options.without_mingle:
-        yield "--without-mingle: this worker does not mingle at start anyway"
-    if options.without_heartbeat:
-        yield "--without-heartbeat: this worker sends no event heartbeats anyway"
-    if options.heartbeat_interval_s is not None:
-        yield "--heartbeat-interval: this worker sends no event heartbeats yet"

@@ -31,6 +31,10 @@ class Verdict(Enum):
     HOLD = "hold"
 
 
+#: Between an exception's text and its traceback in what a child says of an end; both are for events.
+TRACEBACK_MARK = "\0"
+
+
 class Outcome(IntEnum):
     """How a job ended in the child. The numbers are the pool link's."""
 

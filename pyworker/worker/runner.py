@@ -16,7 +16,7 @@ from pyworker.worker.child import run_child
 from pyworker.worker.connection_log import ConnectionLog
 from pyworker.worker.control import ControlMailbox
 from pyworker.worker.forkserver import ForkServer, start_fork_server
-from pyworker.worker.options import notes
+from pyworker.worker.operated import OperatedApp
 from pyworker.worker.parent_loop import ParentLoop
 from pyworker.worker.pidfile import EXIT_CANNOT_CREATE, Pidfile, PidfileLocked
 from pyworker.worker.shutdown import EXIT_FAILURE, EXIT_OK, Phase, ShutdownPolicy, term_is_remapped
@@ -79,14 +79,14 @@ class Runner:
         banner = self.app.banner()
         if banner:
             print(banner, file=sys.__stdout__, flush=True)
-        for note in notes(self.options):
-            logger.info("%s", note)
         self.app.before_pool()
         solo = SoloPool() if self._is_solo else None
         child_main = partial(run_child, self.app, max_memory_kib=config.pool.max_memory_per_child_kib)
         server = None if solo else start_fork_server(child_main)
         self.engine = Engine(config, solo.command_fd if solo else _command_fd(server))
         self.app.attach(self.engine)
+        if isinstance(self.app, OperatedApp):
+            self.app.before_consuming()
         self.loop = self._make_loop(config)
         self.loop.inbox.install(
             # Closing a terminal must end the worker, not send it into the background.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import re
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from pyworker.compat.celery.fast_lane import make_tracer
 from pyworker.compat.celery.lanes import lane_of
 from pyworker.compat.celery.result_writer import ResultWriter
 from pyworker.worker.config import Lane
-from pyworker.worker.protocol import Outcome
+from pyworker.worker.protocol import TRACEBACK_MARK, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -267,7 +268,9 @@ class Stage:
         parts = (json.dumps(headers).encode(), json.dumps(properties).encode(), body)
         self.tracer.run((7, index, *parts, content_type, encoding, 0), self.link)
         assert self.link.ended is not None
-        return self.link.ended[1:]
+        _, outcome, text = self.link.ended
+        # The traceback follows, for events.
+        return outcome, text.partition(TRACEBACK_MARK)[0]
 
     def _run_by_celery(
         self, headers: Any, properties: Any, body: bytes, content_type: str, encoding: str
@@ -296,6 +299,9 @@ class Stage:
         except Exception:
             result = None
             failure = ExceptionInfo()
+        else:
+            # The pool sends it through a pipe, which takes the wrapper off the exception.
+            result = pickle.loads(pickle.dumps(result))
         seen = list(self.timeline)
         if result is None:
             request.on_failure(failure)

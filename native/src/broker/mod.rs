@@ -24,7 +24,7 @@ use std::fmt::Debug;
 use mio::{Registry, Token};
 
 use crate::clock::MonotonicNs;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::message::Envelope;
 
 /// Names a delivery at its broker; unique for the life of the node.
@@ -191,6 +191,15 @@ pub trait Broker: Send + Debug {
 
     /// Starts or stops consuming one of the configured queues.
     fn set_queue_active(&mut self, queue: u16, active: bool);
+
+    /// Adds a queue while running and returns its index; it is active at once.
+    ///
+    /// # Errors
+    ///
+    /// This broker cannot, or has no room for another queue.
+    fn add_queue(&mut self, name: &str) -> Result<u16> {
+        Err(Error::new(ErrorKind::Config, format!("queue {name}: this broker cannot add queues while running")))
+    }
 
     /// Until when unstarted deliveries may be started under the lease rule, monotonic.
     fn start_deadline_ns(&self) -> MonotonicNs;

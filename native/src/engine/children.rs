@@ -82,9 +82,16 @@ pub(super) struct Place {
     early_deaths: u32,
     /// Children in a row that ended with a failure before their first job.
     failed_starts: u32,
+    /// The pool is smaller now: nobody comes after its child.
+    pub(super) closing: bool,
 }
 
 impl Place {
+    /// A place whose child is to be asked for at once.
+    pub(super) fn wanted(now_ns: MonotonicNs) -> Self {
+        Self { respawn_at_ns: Some(now_ns), ..Self::default() }
+    }
+
     /// Asks the fork server for a child.
     pub(super) fn spawn(
         &mut self,
@@ -175,7 +182,7 @@ impl Place {
             0 => 0,
             count => (100_000_000u64 << count.min(10)).min(RESTART_DELAY_MAX_NS),
         };
-        self.respawn_at_ns = Some(now_ns + delay_ns);
+        self.respawn_at_ns = (!self.closing).then_some(now_ns + delay_ns);
         Some(child)
     }
 }

@@ -4,6 +4,7 @@ use std::sync::mpsc::Sender;
 
 use crate::engine::jobs::JobHandle;
 use crate::engine::notice::{Content, Notice};
+use crate::engine::operations::Operation;
 
 /// Python's verdict on a delivery that was shown to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,8 @@ pub enum Command {
     Terminate(Vec<String>, i32, Sender<Vec<String>>),
     /// Never start these.
     Revoke(Vec<String>),
+    /// A change that an operator asks for.
+    Operate(Box<Operation>),
     /// Answers a snapshot.
     Jobs(JobsIn, Sender<Vec<Notice>>),
     /// Answers the counters by name.

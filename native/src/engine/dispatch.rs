@@ -3,7 +3,7 @@
 use crate::delivery::DeliveryState;
 use crate::engine::jobs::{JobHandle, Message, Place};
 use crate::engine::node::Node;
-use crate::pool::frames::{FLAG_REDELIVERED, JobFrame};
+use crate::pool::frames::{FLAG_REDELIVERED, FLAG_RESULT_TEXT, JobFrame};
 
 /// Work that a link may hold beyond the job being run.
 const LINK_WINDOW_NS: u64 = 4_000_000;
@@ -72,7 +72,8 @@ impl Node {
         let frame = JobFrame {
             sequence: 0,
             task_index: u32::from(task),
-            flags: if job.redelivered() { FLAG_REDELIVERED } else { 0 },
+            flags: if job.redelivered() { FLAG_REDELIVERED } else { 0 }
+                | if self.events.wants(job.task) { FLAG_RESULT_TEXT } else { 0 },
             headers: envelope.headers(),
             properties: envelope.properties(),
             body: envelope.body(),

@@ -94,6 +94,11 @@ impl Node {
         if self.is_stale(handle) {
             return;
         }
+        let Some(job) = self.jobs.get(handle) else { return };
+        // What Python saw before was received then.
+        if !recalled && !job.shown {
+            self.event_received(handle);
+        }
         let Some(job) = self.jobs.get_mut(handle) else { return };
         if self.config.tasks[usize::from(task)].parent_lane && !job.shown {
             job.shown = true;
@@ -120,7 +125,7 @@ impl Node {
             self.show(handle, Reason::Expired);
             return true;
         }
-        if self.revoked.contains(job.id()) {
+        if self.revoked.contains(job.id()) || (self.watches_stamps && job.has_stamps()) {
             self.show(handle, Reason::Revoked);
             return true;
         }

@@ -124,6 +124,15 @@ impl Job {
             }
     }
 
+    /// Whether it carries stamps.
+    #[must_use]
+    pub(super) fn has_stamps(&self) -> bool {
+        match &self.message {
+            Message::Envelope(envelope) => envelope.has_stamps(),
+            Message::Undecodable(_) => false,
+        }
+    }
+
     /// Whether a child runs it now, as far as the engine has seen.
     #[must_use]
     pub(super) fn is_running(&self) -> bool {

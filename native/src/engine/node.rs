@@ -15,6 +15,7 @@ use crate::clock::{Clock, MonotonicNs, monotonic_ns};
 use crate::config::EngineConfig;
 use crate::engine::children::{Child, ChildToken, Place};
 use crate::engine::counters::Counters;
+use crate::engine::events::EventBatch;
 use crate::engine::jobs::{JobHandle, JobTable};
 use crate::engine::lifecycle::Lifecycle;
 use crate::engine::limits::Limit;
@@ -76,6 +77,12 @@ pub struct Node {
     /// Moving average of each task's run time.
     pub(super) expected_ns: Vec<u64>,
     pub(super) revoked: RevokedIds,
+    /// Some stamps are revoked: Python looks at stamped messages before they start.
+    pub(super) watches_stamps: bool,
+    /// Task events that have not left yet.
+    pub(super) events: EventBatch,
+    /// Names of the queues that were added while running.
+    pub(super) added_queues: HashMap<u16, String>,
     pub(super) settlements: Vec<(DeliveryTag, Settlement)>,
     pub(super) notices: Vec<Notice>,
     pub(super) writes: WriteTable,
@@ -132,7 +139,9 @@ impl Node {
             }
             self.turn(&mut broker_ready, &mut store_ready, &dead, commands)?;
         }
-        self.shared.notify(&mut vec![Notice::new(NoticeKind::Stopped)]);
+        self.send_events();
+        self.notices.push(Notice::new(NoticeKind::Stopped));
+        self.shared.notify(&mut self.notices);
         Ok(())
     }
 
@@ -166,6 +175,7 @@ impl Node {
         self.release_limited();
         self.dispatch();
         self.advance_lifecycle();
+        self.flush_events();
         self.shared.notify(&mut self.notices);
         Ok(())
     }
@@ -262,6 +272,7 @@ impl Node {
         sooner(self.store.as_ref().and_then(|store| store.deadline_ns()));
         sooner(self.limits.peek().map(Limit::deadline_ns));
         sooner(self.rates.deadline_ns());
+        sooner(self.events.deadline_ns());
         sooner(self.lifecycle.deadline_ns());
         for place in &self.places {
             sooner(place.respawn_at_ns);
@@ -334,7 +345,8 @@ impl Node {
 
     /// What the pool is doing now.
     pub(super) fn pool_load(&self) -> PoolLoad {
-        let mut load = PoolLoad { limited: self.rates.holds_any(), ..PoolLoad::default() };
+        let mut load =
+            PoolLoad { limited: self.rates.holds_long(self.config.prefetch.window_s), ..PoolLoad::default() };
         let window_ns = (self.config.prefetch.window_s * 1e9) as u64;
         let now_ns = self.clock.monotonic_ns();
         for child in self.places.iter().filter_map(|place| place.child.as_ref()) {
@@ -354,6 +366,9 @@ impl Node {
     }
 
     pub(super) fn queue_name(&self, queue: u16) -> &str {
+        if let Some(name) = self.added_queues.get(&queue) {
+            return name;
+        }
         match &self.config.broker {
             crate::config::BrokerConfig::Amqp(amqp) => {
                 amqp.queues.get(usize::from(queue)).map_or("", |queue| queue.name.as_str())

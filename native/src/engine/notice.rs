@@ -86,6 +86,8 @@ pub enum NoticeKind {
     Stopped,
     /// A delivery for Python to look at.
     Delivery,
+    /// Task events to publish: a JSON list in `raw`, their number in `status`.
+    Events,
 }
 
 impl NoticeKind {
@@ -101,6 +103,7 @@ impl NoticeKind {
             NoticeKind::Log => "log",
             NoticeKind::Stopped => "stopped",
             NoticeKind::Delivery => "delivery",
+            NoticeKind::Events => "events",
         }
     }
 }

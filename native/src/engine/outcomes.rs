@@ -52,6 +52,7 @@ impl Node {
     /// Takes what one child did. Starts come first, because a job starts before it ends.
     pub(super) fn collect_from(&mut self, index: usize) {
         let mut started: Vec<(Handed, u64)> = Vec::new();
+        let keeps_texts = self.watches || self.events.is_on();
         loop {
             let Some(child) = &mut self.places[index].child else { return };
             child.link.collect_started(|handed, started_ns| started.push((handed, started_ns)));
@@ -59,7 +60,7 @@ impl Node {
                 self.on_started(index, handed, started_ns);
             }
             let Some(child) = &mut self.places[index].child else { return };
-            match child.link.next_frame(|frame| Report::of(frame, self.watches)) {
+            match child.link.next_frame(|frame| Report::of(frame, keeps_texts)) {
                 Ok(Some(report)) => self.on_report(index, report),
                 Ok(None) => return,
                 Err(error) => {
@@ -110,6 +111,9 @@ impl Node {
         if watched {
             let pid = self.places[index].child.as_ref().map_or(0, |child| child.pid);
             self.announce(handed.job, Reason::Accepted, pid, 0, started_ns as f64 / 1e9);
+        } else {
+            // A watched task's own request tells it.
+            self.event_started(handed.job);
         }
     }
 
@@ -137,6 +141,7 @@ impl Node {
                     }
                 }
                 self.on_run_time(handed.job, runtime_s);
+                self.event_ended(handed.job, outcome, runtime_s, &text);
                 if let Some(job) = self.jobs.get_mut(handed.job) {
                     job.end_text = text;
                 }

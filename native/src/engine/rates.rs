@@ -9,6 +9,11 @@ use crate::clock::MonotonicNs;
 use crate::engine::jobs::JobHandle;
 use crate::engine::node::Node;
 
+/// How much lateness of the engine a limit makes up for.
+const CATCH_UP_S: f64 = 0.1;
+/// High limits are served in steps of this length, not job by job.
+const STEP_NS: u64 = 500_000;
+
 /// One task's bucket.
 #[derive(Debug)]
 pub(super) struct Bucket {
@@ -16,18 +21,24 @@ pub(super) struct Bucket {
     tokens: f64,
     filled_ns: MonotonicNs,
     waiting: VecDeque<JobHandle>,
+    /// Jobs were waiting when it was filled last.
+    was_wanted: bool,
 }
 
 impl Bucket {
     fn new(per_s: f64) -> Self {
-        Self { per_s, tokens: 1.0, filled_ns: 0, waiting: VecDeque::new() }
+        Self { per_s, tokens: 1.0, filled_ns: 0, waiting: VecDeque::new(), was_wanted: false }
     }
 
     /// Takes the first waiting job if a token is there.
     fn release(&mut self, now_ns: MonotonicNs) -> Option<JobHandle> {
         let gained = now_ns.saturating_sub(self.filled_ns) as f64 / 1e9 * self.per_s;
-        self.tokens = (self.tokens + gained).min(1.0);
+        // Tokens that came while jobs waited were only collected late: the engine's turns are longer than the
+        // pauses of a high limit. An idle bucket keeps one.
+        let capacity = if self.was_wanted { (self.per_s * CATCH_UP_S).max(1.0) } else { 1.0 };
+        self.tokens = (self.tokens + gained).min(capacity);
         self.filled_ns = now_ns;
+        self.was_wanted = !self.waiting.is_empty();
         if self.tokens < 1.0 || self.waiting.is_empty() {
             return None;
         }
@@ -42,7 +53,7 @@ impl Bucket {
         }
         let missing = (1.0 - self.tokens).max(0.0);
         // One nanosecond more, so that rounding never wakes us just before the token is there.
-        Some(self.filled_ns + (missing / self.per_s * 1e9) as u64 + 1)
+        Some(self.filled_ns + ((missing / self.per_s * 1e9) as u64).max(STEP_NS) + 1)
     }
 }
 
@@ -69,9 +80,26 @@ impl RateLimits {
         self.buckets.values().filter_map(Bucket::deadline_ns).min()
     }
 
-    /// Whether any job waits for a token.
-    pub(super) fn holds_any(&self) -> bool {
-        self.buckets.values().any(|bucket| !bucket.waiting.is_empty())
+    /// Whether more jobs wait than will start within the window.
+    pub(super) fn holds_long(&self, window_s: f64) -> bool {
+        self.buckets.values().any(|bucket| bucket.waiting.len() as f64 > bucket.per_s * window_s)
+    }
+
+    /// A task's limit.
+    pub(super) fn limit(&self, task: u16) -> Option<f64> {
+        self.buckets.get(&task).map(|bucket| bucket.per_s)
+    }
+
+    /// Gives a task another limit; returns the jobs that waited for the old one if there is none any more.
+    pub(super) fn set(&mut self, task: u16, per_s: Option<f64>) -> Option<VecDeque<JobHandle>> {
+        match per_s {
+            None => Some(self.buckets.remove(&task).map(|bucket| bucket.waiting).unwrap_or_default()),
+            Some(per_s) => {
+                let bucket = self.buckets.entry(task).or_insert_with(|| Bucket::new(per_s));
+                bucket.per_s = per_s;
+                None
+            }
+        }
     }
 
     /// Takes out the youngest waiting job.
@@ -135,6 +163,6 @@ mod tests {
         limits.hold(0, 2);
         assert_eq!(limits.remove_if(|job| job == 1), [1]);
         assert_eq!(limits.pop_youngest(), Some(2));
-        assert!(!limits.holds_any());
+        assert!(!limits.holds_long(1.0));
     }
 }

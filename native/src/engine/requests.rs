@@ -18,6 +18,7 @@ impl Node {
                 Command::StopConsuming => self.stop_consuming(),
                 Command::Stop(deadline_s, reply) => self.stop(deadline_s, reply),
                 Command::Revoke(ids) => self.revoke(ids),
+                Command::Operate(operation) => self.operate(*operation),
                 // The asker may have gone away meanwhile; then nobody misses the answer.
                 Command::Terminate(ids, number, reply) => drop(reply.send(self.terminate(&ids, number))),
                 Command::Jobs(which, reply) => drop(reply.send(self.snapshot(which))),
@@ -81,6 +82,9 @@ impl Node {
             ("prefetch_target", u64::from(self.ledger.target(self.pool_load()))),
             ("ready", self.ready.len() as u64),
             ("eta_held", self.eta.len() as u64),
+            ("active", self.jobs.iter().filter(|(_, job)| job.is_running()).count() as u64),
+            ("pending", self.jobs.iter().filter(|(_, job)| job.end.is_none() && !job.awaits_verdict).count() as u64),
+            ("pool_size", u64::from(self.pool_size())),
         ]);
         let per_task = self.config.tasks.iter().zip(&self.started_by_task).filter(|(_, started)| **started > 0);
         let per_task = per_task.map(|(task, started)| (format!("task:{}", task.name), *started));
@@ -138,7 +142,7 @@ impl Node {
                 self.take_back_all(index);
             }
         }
-        while excess > 0 && self.rates.holds_any() {
+        while excess > 0 && self.rates.holds_long(self.config.prefetch.window_s) {
             let Some(handle) = self.rates.pop_youngest() else { break };
             self.settle(handle, Some(Settlement::Release));
             self.jobs.remove(handle);

@@ -12,13 +12,27 @@ const REVOKED_MAX: usize = 50_000;
 const REVOKED_LIFE_NS: u64 = 10_800_000_000_000;
 
 /// The set.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct RevokedIds {
     ids: HashSet<String>,
     order: VecDeque<(MonotonicNs, String)>,
+    count_max: usize,
+    life_ns: u64,
+}
+
+impl Default for RevokedIds {
+    fn default() -> Self {
+        let (ids, order) = (HashSet::new(), VecDeque::new());
+        Self { ids, order, count_max: REVOKED_MAX, life_ns: REVOKED_LIFE_NS }
+    }
 }
 
 impl RevokedIds {
+    /// Other bounds than Celery's defaults; they count from the next addition on.
+    pub(super) fn set_bounds(&mut self, count_max: usize, life_ns: u64) {
+        (self.count_max, self.life_ns) = (count_max, life_ns);
+    }
+
     /// Adds ids and forgets what is too old or too much.
     pub(super) fn add(&mut self, ids: Vec<String>, now_ns: MonotonicNs) {
         for id in ids {
@@ -27,7 +41,7 @@ impl RevokedIds {
             }
         }
         while let Some((at_ns, _)) = self.order.front() {
-            if self.order.len() <= REVOKED_MAX && now_ns.saturating_sub(*at_ns) < REVOKED_LIFE_NS {
+            if self.order.len() <= self.count_max && now_ns.saturating_sub(*at_ns) < self.life_ns {
                 return;
             }
             if let Some((_, id)) = self.order.pop_front() {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mio::Waker;
@@ -17,6 +18,10 @@ pub struct Shared {
     waker: Waker,
     notices: Mutex<VecDeque<Notice>>,
     bell: OwnedFd,
+    /// The engine's thread is over: nobody reads commands any more.
+    is_over: AtomicBool,
+    /// The node's logical clock, moved by the engine's events and by Python.
+    clock: AtomicU64,
 }
 
 impl Shared {
@@ -30,14 +35,51 @@ impl Shared {
         }
         // SAFETY: just made.
         let bell = unsafe { OwnedFd::from_raw_fd(descriptor) };
-        Ok(Self { commands: Mutex::default(), waker, notices: Mutex::default(), bell })
+        Ok(Self {
+            commands: Mutex::default(),
+            waker,
+            notices: Mutex::default(),
+            bell,
+            is_over: AtomicBool::new(false),
+            clock: AtomicU64::new(0),
+        })
+    }
+
+    /// The logical clock as it stands.
+    #[must_use]
+    pub fn clock(&self) -> u64 {
+        self.clock.load(Ordering::SeqCst)
+    }
+
+    /// Moves the logical clock by one and returns it.
+    pub fn forward_clock(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Moves the logical clock past another node's (Lamport's rule) and returns it.
+    pub fn adjust_clock(&self, other: u64) -> u64 {
+        let later = |own: u64| Some(own.max(other).saturating_add(1));
+        self.clock.fetch_update(Ordering::SeqCst, Ordering::SeqCst, later).map_or(0, |own| own.max(other) + 1)
     }
 
     /// Sends a command to the engine's thread.
     pub fn send(&self, command: Command) {
-        lock(&self.commands).push(command);
+        let mut commands = lock(&self.commands);
+        if self.is_over.load(Ordering::SeqCst) {
+            // Dropping it drops the sender of its answer: whoever asks learns at once that there is none.
+            return;
+        }
+        commands.push(command);
+        drop(commands);
         // Fails only if the poller is gone, and then nobody reads the command either.
         let _ = self.waker.wake();
+    }
+
+    /// Says that nobody reads commands any more; what still waits for an answer learns it.
+    pub fn close(&self) {
+        let mut commands = lock(&self.commands);
+        self.is_over.store(true, Ordering::SeqCst);
+        commands.clear();
     }
 
     /// Takes the commands.

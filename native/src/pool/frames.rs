@@ -4,6 +4,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Flag of a job: the message was delivered before.
 pub const FLAG_REDELIVERED: u32 = 1;
+/// Flag of a job: its end is to come with the text of the result, or of the exception and its traceback.
+pub const FLAG_RESULT_TEXT: u32 = 2;
 
 /// A job as the engine sends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

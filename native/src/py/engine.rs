@@ -13,7 +13,9 @@ use pyo3::types::{PyAny, PyDict};
 use super::convert::engine_config;
 use super::errors::to_python;
 use crate::engine::command::{Command, JobsIn, Verdict};
+use crate::engine::events::EventSettings;
 use crate::engine::notice::{Content, Notice, NoticeKind};
+use crate::engine::operations::Operation;
 use crate::engine::{Node, Shared, build};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -142,6 +144,7 @@ fn run_node(node: Box<Node>, shared: &Shared) -> Result<()> {
     }
     let panicked = |_| Err(Error::new(ErrorKind::Internal, "the engine's thread panicked"));
     let result = catch_unwind(AssertUnwindSafe(|| node.run())).unwrap_or_else(panicked);
+    shared.close();
     if let Err(error) = &result {
         shared.notify(&mut vec![Notice { text: error.to_string(), ..Notice::new(NoticeKind::Stopped) }]);
     }
@@ -155,6 +158,14 @@ impl Engine {
         self.shared.send(command(sender));
         let receiver = Mutex::new(receiver);
         py.detach(|| receiver.lock().ok()?.recv_timeout(ANSWER_LIMIT).ok())
+    }
+
+    fn operate(&self, operation: Operation) {
+        self.shared.send(Command::Operate(Box::new(operation)));
+    }
+
+    fn ask_operation<T: Send>(&self, py: Python<'_>, operation: impl FnOnce(Sender<T>) -> Operation) -> Option<T> {
+        self.ask(py, |reply| Command::Operate(Box::new(operation(reply))))
     }
 
     fn join(&self) -> Result<()> {
@@ -289,6 +300,68 @@ impl Engine {
 
     fn revoke(&self, task_ids: Vec<String>) {
         self.shared.send(Command::Revoke(task_ids));
+    }
+
+    fn set_rate_limit(&self, task_index: u16, per_s: Option<f64>) -> PyResult<()> {
+        if per_s.is_some_and(|per_s| !(per_s > 0.0 && per_s.is_finite())) {
+            return Err(to_python(Error::new(ErrorKind::Config, "rate_limit: must be a positive number per second")));
+        }
+        self.operate(Operation::RateLimit { task: task_index, per_s });
+        Ok(())
+    }
+
+    fn set_time_limits(&self, task_index: u16, soft_s: Option<f64>, hard_s: Option<f64>) {
+        self.operate(Operation::TimeLimits { task: task_index, soft_s, hard_s });
+    }
+
+    fn set_queue_active(&self, py: Python<'_>, name: String, active: bool) -> PyResult<()> {
+        match self.ask_operation(py, |reply| Operation::Queue { name, active, reply }) {
+            Some(answer) => answer.map_err(to_python),
+            None => Err(to_python(Error::new(ErrorKind::Internal, "the engine is over"))),
+        }
+    }
+
+    fn grow(&self, py: Python<'_>, count: u32) -> u32 {
+        self.ask_operation(py, |reply| Operation::Grow { count, reply }).unwrap_or_default()
+    }
+
+    fn shrink(&self, py: Python<'_>, count: u32) -> u32 {
+        self.ask_operation(py, |reply| Operation::Shrink { count, reply }).unwrap_or_default()
+    }
+
+    fn restart_children(&self) {
+        self.operate(Operation::Restart);
+    }
+
+    fn watch_stamps(&self) {
+        self.operate(Operation::WatchStamps);
+    }
+
+    #[pyo3(signature = (*, count, life_s))]
+    fn set_revoke_bounds(&self, count: usize, life_s: f64) {
+        let life = Duration::try_from_secs_f64(life_s).unwrap_or(Duration::MAX);
+        self.operate(Operation::RevokeBounds { count, life });
+    }
+
+    #[pyo3(signature = (enabled, *, pid, utc_offset_h, silent_tasks))]
+    fn set_task_events(&self, enabled: bool, pid: u32, utc_offset_h: f64, silent_tasks: Vec<u16>) {
+        self.operate(Operation::Events(EventSettings { enabled, pid, utc_offset_h, silent_tasks }));
+    }
+
+    fn send_task_event(&self, kind: String, task_id: String, members: Vec<u8>) {
+        self.operate(Operation::Event { kind, task_id, members });
+    }
+
+    fn clock(&self) -> u64 {
+        self.shared.clock()
+    }
+
+    fn forward_clock(&self) -> u64 {
+        self.shared.forward_clock()
+    }
+
+    fn adjust_clock(&self, other: u64) -> u64 {
+        self.shared.adjust_clock(other)
     }
 
     fn jobs(&self, py: Python<'_>, which: &str) -> PyResult<Vec<PyNotice>> {

@@ -16,6 +16,8 @@ from pyworker.compat.celery.broker_choice import broker_config
 from pyworker.compat.celery.calls import CallDesk
 from pyworker.compat.celery.control import PanelControl
 from pyworker.compat.celery.deliveries import Deliveries
+from pyworker.compat.celery.engine_clock import let_engine_keep
+from pyworker.compat.celery.events import TaskEvents
 from pyworker.compat.celery.options import worker_arguments
 from pyworker.compat.celery.receipts import ReceiptLog
 from pyworker.compat.celery.request_facade import Requests
@@ -108,7 +110,8 @@ class CeleryWorkerApp:
             results=redis_results(self.app),
             tasks=task_configs(specs, watched_tasks(self.app, specs)),
             pool=PoolConfig(
-                concurrency=int(worker.concurrency),
+                # With --autoscale the pool begins at its lower bound.
+                concurrency=max(int(worker.min_concurrency), 1),
                 max_tasks_per_child=worker.max_tasks_per_child,
                 max_memory_per_child_kib=worker.max_memory_per_child,
             ),
@@ -140,9 +143,18 @@ class CeleryWorkerApp:
     def attach(self, engine: Engine) -> None:
         """Show the engine to everything that acts on it."""
         self._engine = self._deliveries.engine = self._panel.engine = engine
+        let_engine_keep(self.app.clock, engine)
         self._worker.attach(engine)
         self._worker.pool.calls = self._calls
         self._calls.attach(engine)
+        consumer = self._worker.consumer
+        names = [spec.name for spec in self.tasks()]
+        consumer.task_indexes = {name: index for index, name in enumerate(names)}
+        consumer.ignores_rate_limits = bool(self.app.conf.worker_disable_rate_limits)
+        self._events = TaskEvents(consumer, names)
+        self._events.engine = engine
+        self._worker.on_events_changed(self._events.update)
+        engine.set_revoke_bounds(count=state.revoked.maxlen, life_s=state.revoked.expires)
         watch_revoked(engine)
 
     # -- children
@@ -201,8 +213,38 @@ class CeleryWorkerApp:
         """Stop the application's boot steps and send ``worker_shutdown``."""
         self._worker.stop_steps()
         self._calls.close()
+        self._events.stop()
         unwatch_revoked()
         signals.worker_shutdown.send(sender=self._worker)
+
+    # -- monitoring, and what happens when the broker goes and comes back
+
+    def before_consuming(self) -> None:
+        """Get revoked ids and the clock from the neighbours, so that nothing revoked is started."""
+        mingle = self._worker.consumer.mingle
+        if mingle is None:
+            return
+        try:
+            mingle(self._worker.consumer)
+        except Exception as error:
+            # Without a broker there are no neighbours either; the engine reports the broker by itself.
+            logger.debug("mingle: %r", error)
+
+    def publish_events(self, body: bytes) -> None:
+        """Publish a list of task events."""
+        self._events.put(body)
+
+    def on_connection_lost(self) -> None:
+        """Cancel tasks that will be delivered again, if the application wants that."""
+        if self.app.conf.get("worker_cancel_long_running_tasks_on_connection_loss"):
+            self._deliveries.cancel_unacknowledged()
+
+    def on_reconnected(self) -> None:
+        """Send the worker's events that could not leave meanwhile."""
+        try:
+            self._worker.consumer.event_dispatcher.flush()
+        except Exception as error:
+            logger.warning("events: cannot publish: %r", error)
 
     # -- remote control
 

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 from celery import bootsteps
 from celery.utils.graph import DependencyGraph
 from celery.worker import components
+from celery.worker.autoscale import WorkerComponent
+
+from pyworker.compat.celery.autoscaling import autoscaler_class
+from pyworker.compat.celery.event_steps import ConnectionStep, EventsStep, GossipStep, HeartStep, MingleStep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 #: Celery's own steps that work without its engine.
-_KEPT = (components.Timer, components.StateDB)
+_KEPT = (components.Timer, components.StateDB, WorkerComponent)
 
 
 class InertStep(bootsteps.Step):
@@ -31,8 +35,16 @@ class _PoolStep(bootsteps.StartStopStep):
     name = "celery.worker.components.Pool"
 
     def __init__(self, worker: Any, autoscale: Any = None, **options: Any) -> None:
+        worker.max_concurrency, worker.min_concurrency = None, worker.concurrency
+        if isinstance(autoscale, str):
+            highest, _, lowest = autoscale.partition(",")
+            autoscale = [int(highest), int(lowest) if lowest else 0]
         worker.autoscale = autoscale
+        if autoscale:
+            worker.max_concurrency, worker.min_concurrency = autoscale
         worker.pool = worker.make_pool()
+        if autoscale:
+            worker.autoscaler_cls = autoscaler_class(worker.autoscaler_cls, worker.pool)
         super().__init__(worker, **options)
 
     def info(self, worker: Any) -> dict[str, Any]:
@@ -57,31 +69,11 @@ class _ConsumerStep(bootsteps.StartStopStep):
         worker.consumer.stop()
 
 
-class _ConnectionStep(bootsteps.StartStopStep):
-    """Gives the consumer a connection that opens when a step of the application uses it."""
-
-    name = "celery.worker.consumer.connection.Connection"
-
-    def start(self, consumer: Any) -> None:
-        consumer.connection = consumer.app.connection_for_read(heartbeat=consumer.app.conf.broker_heartbeat)
-
-    def shutdown(self, consumer: Any) -> None:
-        connection, consumer.connection = consumer.connection, None
-        if connection is not None:
-            connection.release()
-
-    def info(self, consumer: Any) -> dict[str, Any]:
-        connection = consumer.connection or consumer.app.connection_for_read()
-        broker = dict(connection.info())
-        broker.pop("password", None)
-        return {"broker": broker}
-
-
 class _TasksStep(bootsteps.StartStopStep):
     """Gives the consumer its strategies and the queues being consumed from."""
 
     name = "celery.worker.consumer.tasks.Tasks"
-    requires = (_ConnectionStep,)
+    requires = (ConnectionStep,)
 
     def start(self, consumer: Any) -> None:
         consumer.update_strategies()
@@ -93,7 +85,8 @@ class _TasksStep(bootsteps.StartStopStep):
 
 
 _REPLACED: Mapping[str, type[bootsteps.Step]] = {
-    step.name: step for step in (_PoolStep, _ConsumerStep, _ConnectionStep, _TasksStep)
+    step.name: step
+    for step in (_PoolStep, _ConsumerStep, ConnectionStep, _TasksStep, EventsStep, HeartStep, MingleStep, GossipStep)
 }
 
 
@@ -131,14 +124,14 @@ class WorkerBlueprint(EngineBlueprint):
     """The worker's steps."""
 
     name = "Worker"
-    default_steps = (*_KEPT, _PoolStep, _ConsumerStep)
+    default_steps = (components.Timer, components.StateDB, _PoolStep, WorkerComponent, _ConsumerStep)
 
 
 class ConsumerBlueprint(EngineBlueprint):
     """The consumer's steps."""
 
     name = "Consumer"
-    default_steps = (_ConnectionStep, _TasksStep)
+    default_steps = (ConnectionStep, EventsStep, MingleStep, GossipStep, HeartStep, _TasksStep)
 
     def shutdown(self, parent: Any) -> None:
         """Let every step close what it holds."""

@@ -34,24 +34,8 @@ _READERS: Mapping[str, tuple[str, ...]] = {
     "query_task": ("active", "reserved", "scheduled"),
     "revoke": ("active", "reserved", "scheduled"),
     "terminate": ("active", "reserved", "scheduled"),
+    "revoke_by_stamped_headers": ("active",),
 }
-#: Celery's commands that would claim an effect the engine does not have yet.
-_NOT_YET = frozenset(
-    {
-        "rate_limit",
-        "time_limit",
-        "enable_events",
-        "disable_events",
-        "pool_grow",
-        "pool_shrink",
-        "pool_restart",
-        "autoscale",
-        "add_consumer",
-        "cancel_consumer",
-        "revoke_by_stamped_headers",
-        "election",
-    }
-)
 
 
 class PanelControl:
@@ -90,16 +74,39 @@ class PanelControl:
             raise
 
     def _run_celerys(self, name: str, command: Any, arguments: Mapping[str, Any]) -> Any:
-        if name in _NOT_YET:
-            return {"error": f"{name} is not supported by pyworker yet"}
         if name in ("scheduled", "dump_schedule"):
             return self._scheduled()
         if name == "stats":
             self._count_starts()
         if name not in _READERS:
-            return command(self._state, **arguments)
-        with self._books, self._filled_books(_READERS[name]):
-            return command(self._state, **arguments)
+            reply = command(self._state, **arguments)
+        else:
+            with self._books, self._filled_books(_READERS[name]):
+                reply = command(self._state, **arguments)
+        self._follow(name, arguments)
+        return reply
+
+    def _follow(self, name: str, arguments: Mapping[str, Any]) -> None:
+        """Tell the engine what the command changed in Celery's objects."""
+        assert self.engine is not None
+        if name in ("add_consumer", "cancel_consumer"):
+            self._worker.consumer.perform_pending_operations()
+        elif name in ("enable_events", "disable_events"):
+            self._worker.task_events_changed()
+        elif name == "revoke_by_stamped_headers":
+            self.engine.watch_stamps()
+        elif name == "time_limit":
+            self._tell_time_limits(arguments.get("task_name"))
+
+    def _tell_time_limits(self, task_name: Any) -> None:
+        task = self._worker.app.tasks.get(task_name)
+        index = self._worker.consumer.task_indexes.get(task_name)
+        if task is None or index is None or self._worker.pool.is_solo:
+            return
+        limits = (task.soft_time_limit or self._worker.soft_time_limit, task.time_limit or self._worker.time_limit)
+        soft_s, hard_s = (float(limit) if limit else None for limit in limits)
+        assert self.engine is not None
+        self.engine.set_time_limits(index, soft_s, hard_s)
 
     def _count_starts(self) -> None:
         """Put the engine's counts where Celery keeps its own."""
@@ -136,11 +143,14 @@ class PanelControl:
                 state.requests.pop(request.id, None)
                 state.active_requests.discard(request)
                 state.reserved_requests.discard(request)
+                getattr(state, "scheduled_requests", state.reserved_requests).discard(request)
 
     def _enter(self, request: Any, kind: str) -> None:
         state.requests[request.id] = request
         if kind != "scheduled":
             state.reserved_requests.add(request)
+        elif hasattr(state, "scheduled_requests"):
+            state.scheduled_requests.add(request)
         if kind == "active":
             state.active_requests.add(request)
 

@@ -17,6 +17,7 @@ from celery import signals
 from celery.exceptions import Reject, TimeLimitExceeded, WorkerLostError
 from celery.utils.log import get_logger
 from celery.worker import state
+from celery.worker.consumer.consumer import TERMINATING_TASK_ON_RESTART_AFTER_A_CONNECTION_LOSS
 
 from pyworker.compat.celery import rewriting
 from pyworker.compat.celery.held_requests import HeldRequests
@@ -69,6 +70,8 @@ class Deliveries:
         self.engine: Engine | None = None
         #: Task ids that a remote control command terminated: they end as revoked, not as cancelled.
         self.terminated_by_command: set[str] = set()
+        #: Task ids that were ended because the broker connection was lost.
+        self._cancelled_by_loss: set[str] = set()
         self._jobs = {
             "expired": self._discarded,
             "revoked": self._discarded,
@@ -81,6 +84,21 @@ class Deliveries:
         }
         #: What a request is told while its job still runs.
         self._informing = {"accepted": self._accepted, "soft_timeout": self._soft_timeout}
+
+    def cancel_unacknowledged(self) -> None:
+        """End the running tasks whose messages are not acknowledged: they will be delivered again."""
+        assert self.engine is not None
+        tasks = self._consumer.app.tasks
+        for job in self.engine.jobs("active"):
+            task = tasks.get(job.task_name)
+            if task is None or not task.acks_late:
+                continue
+            consumer_logger.warning(
+                TERMINATING_TASK_ON_RESTART_AFTER_A_CONNECTION_LOSS, f"{job.task_name}[{job.task_id}]"
+            )
+            self._cancelled_by_loss.add(job.task_id)
+            if not self.engine.terminate([job.task_id], signal=int(signal.SIGTERM)):
+                self._cancelled_by_loss.discard(job.task_id)
 
     def hand_over(self, request: Any) -> None:
         """Take a request that a strategy hands to the pool."""
@@ -139,6 +157,7 @@ class Deliveries:
 
     def _offer(self, notice: Notice, message: Message) -> None:
         assert self._on_task is not None
+        self._consumer.event_dispatcher.is_receipt_sent = notice.reason == "parent_lane"
         try:
             self._on_task(message)
         except Exception as error:
@@ -245,6 +264,10 @@ class Deliveries:
         request = self._started(request)
         if self._is_stopping_cold() and notice.task_id not in self.terminated_by_command:
             return self._cancelled(request)
+        if notice.task_id in self._cancelled_by_loss:
+            self._cancelled_by_loss.discard(notice.task_id)
+            announce_cancelled(request, emits_retry=True)
+            return Verdict.REQUEUE
         self.terminated_by_command.discard(notice.task_id)
         request._announce_revoked("terminated", True, _signal(notice.status), False)
         return None
@@ -268,7 +291,10 @@ def raised(error: BaseException) -> ExceptionInfo:
     try:
         raise error
     except BaseException:
-        return ExceptionInfo()
+        info = ExceptionInfo()
+        # The pool sends it through a pipe, which takes billiard's wrapper off.
+        info.exception = error
+        return info
 
 
 def record_failure(request: Any, einfo: ExceptionInfo) -> None:
@@ -298,10 +324,10 @@ def is_old_protocol(request: Any) -> bool:
     return request.content_type is None
 
 
-def announce_cancelled(request: Any) -> None:
-    """Tell that a cold shutdown cancelled a task: late acknowledged ones are redelivered and stay silent."""
+def announce_cancelled(request: Any, *, emits_retry: bool | None = None) -> None:
+    """Tell that a task was cancelled; by a cold shutdown late acknowledged ones are redelivered and stay silent."""
     if "emit_retry" in inspect.signature(request._announce_cancelled).parameters:
-        request._announce_cancelled(emit_retry=not request.task.acks_late)
+        request._announce_cancelled(emit_retry=not request.task.acks_late if emits_retry is None else emits_retry)
     else:
         request._announce_cancelled()
 

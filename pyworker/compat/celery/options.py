@@ -19,8 +19,8 @@ _POOLS = ("prefork", "processes", "solo")
 def worker_arguments(app: Any, options: WorkerOptions) -> dict[str, Any]:
     """Return the arguments; as upstream, a setting stands in for an option that was not given."""
     conf = app.conf
-    if options.disable_prefetch:
-        conf.worker_disable_prefetch = True
+    # As upstream's option does: the setting then counts as changed, and reports show it.
+    conf.worker_disable_prefetch = bool(options.disable_prefetch or conf.get("worker_disable_prefetch"))
     return {
         "hostname": host_format(default_nodename(options.hostname)),
         "pool_cls": None,
@@ -49,7 +49,7 @@ def worker_arguments(app: Any, options: WorkerOptions) -> dict[str, Any]:
         "without_mingle": options.without_mingle,
         "without_heartbeat": options.without_heartbeat,
         "heartbeat_interval": options.heartbeat_interval_s,
-        "autoscale": None,
+        "autoscale": options.autoscale,
         "beat": False,
         "schedule_filename": conf.beat_schedule_filename,
         "scheduler": None,

@@ -8,9 +8,9 @@ from billiard.einfo import ExceptionWithTraceback
 from celery import states
 from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.serialization import get_pickled_exception
-from kombu.utils.encoding import safe_repr
+from kombu.utils.encoding import safe_repr, safe_str
 
-from pyworker.worker.protocol import Outcome
+from pyworker.worker.protocol import TRACEBACK_MARK, Outcome
 
 
 def read_outcome(result: Any, info: Any) -> tuple[Outcome, str]:
@@ -30,8 +30,7 @@ def read_outcome(result: Any, info: Any) -> tuple[Outcome, str]:
     if isinstance(error, Ignore):
         return Outcome.IGNORED, safe_repr(error)
     if isinstance(error, Retry):
-        # The wrapper's, not always the predicate's: what upstream shows.
-        return Outcome.RETRY, safe_repr(result.exception.exc)
-    text = safe_repr(get_pickled_exception(result.exception))
+        return Outcome.RETRY, f"{safe_repr(error.exc)}{TRACEBACK_MARK}{safe_str(result.traceback)}"
+    text = f"{safe_repr(get_pickled_exception(result.exception))}{TRACEBACK_MARK}{result.traceback}"
     is_internal = info.state == states.FAILURE and getattr(result, "internal", False)
     return (Outcome.INTERNAL_ERROR if is_internal else Outcome.FAILURE), text

@@ -58,11 +58,50 @@ class EnginePool(BasePool):
         assert self.calls is not None, "the pool does not run yet"
         return self.calls.submit(target, args, kwargs, **options)
 
-    def grow(self, n: int = 1) -> None:
-        """Refuse, because the number of children is fixed for now."""
-        raise NotImplementedError("the pool of pyworker cannot grow or shrink while it runs yet")
+    @property
+    def is_solo(self) -> bool:
+        """Whether tasks run in the main process."""
+        return self._implementation.startswith("celery.concurrency.solo")
 
-    shrink = grow
+    def counters(self) -> dict[str, int]:
+        """Return the engine's counters, none before it exists."""
+        return self.engine.counters() if self.engine is not None else {}
+
+    @property
+    def num_processes(self) -> int:
+        """How many children there are to be."""
+        return self.counters().get("pool_size", int(self.limit or 1))
+
+    def grow(self, n: int = 1) -> None:
+        """Add children.
+
+        Raises:
+            NotImplementedError: the pool is the main process.
+        """
+        self._require_processes()
+        if self.engine is not None:
+            self.engine.grow(n)
+
+    def shrink(self, n: int = 1) -> None:
+        """Let children go that run nothing.
+
+        Raises:
+            NotImplementedError: the pool is the main process.
+            ValueError: fewer than ``n`` were idle; those are gone.
+        """
+        self._require_processes()
+        if self.engine is not None and self.engine.shrink(n) < n:
+            raise ValueError("Can't shrink pool. All processes busy!")
+
+    def restart(self) -> None:
+        """Replace every child once its task is done."""
+        self._require_processes()
+        if self.engine is not None:
+            self.engine.restart_children()
+
+    def _require_processes(self) -> None:
+        if self.is_solo:
+            raise NotImplementedError("solo runs tasks in the main process; there are no children")
 
     def _get_info(self) -> dict[str, Any]:
         children = self.engine.children() if self.engine is not None else []

@@ -44,6 +44,7 @@ class WorkerFacade:
     beat = None
     _extra_consumers: ExtraConsumers | None = None
     max_concurrency = None
+    _on_events_changed: Callable[[], None] | None = None
 
     # Attributes of the class it is mixed into.
     app: Any
@@ -51,6 +52,8 @@ class WorkerFacade:
     pool: Any
     pool_cls: Any
     concurrency: int
+    min_concurrency: int
+    autoscale: Any
     max_tasks_per_child: int | None
     soft_time_limit: float | None
     time_limit: float | None
@@ -69,7 +72,7 @@ class WorkerFacade:
         """Make the view of the pool; called by the blueprint."""
         pool_class = self.pool_cls
         return EnginePool(
-            1 if pool_class.__module__.endswith(".solo") else self.concurrency,
+            1 if pool_class.__module__.endswith(".solo") else max(self.min_concurrency, 1),
             implementation=f"{pool_class.__module__}:{pool_class.__name__}",
             max_tasks_per_child=self.max_tasks_per_child,
             timeouts=(self.soft_time_limit, self.time_limit),
@@ -84,6 +87,28 @@ class WorkerFacade:
     def attach(self, engine: Engine) -> None:
         """Show the engine to the pool's view."""
         self.pool.engine = engine
+        self.consumer.engine = self.consumer.qos.engine = self.consumer.event_dispatcher.engine = engine
+
+    def on_events_changed(self, tell: Callable[[], None]) -> None:
+        """Have ``tell`` called whenever task events may have been turned on or off."""
+        self._on_events_changed = tell
+
+    def task_events_changed(self) -> None:
+        """Tell the engine whether task events are wanted."""
+        if self._on_events_changed is not None:
+            self._on_events_changed()
+
+    def reload(self, modules: Any = None, reload: bool = False, reloader: Any = None) -> None:
+        """Replace the children. New code needs a new fork server, that is a new worker.
+
+        Raises:
+            NotImplementedError: modules are to be imported or reloaded.
+        """
+        if modules or reload:
+            raise NotImplementedError(
+                "the children keep the modules that the worker was started with; send it SIGHUP to run new code"
+            )
+        self.pool.restart()
 
     def prepare_start(self) -> None:
         """Do what Celery does between its initialisation and its banner."""
@@ -123,6 +148,7 @@ class WorkerFacade:
         """Stop the application's steps in the reverse order."""
         if self._extra_consumers is not None:
             self._extra_consumers.stop()
+        self.consumer.timer.stop_repeating()
         self.blueprint.stop(self)
 
 

@@ -34,7 +34,6 @@ def words(result: Result) -> str:
         (["--beat"], "-B/--beat", "celery -A proj beat"),
         (["-s", "x"], "--schedule-filename", "not supported yet"),
         (["--scheduler", "x"], "--scheduler", "not supported yet"),
-        (["--autoscale", "10,3"], "--autoscale", "-c/--concurrency"),
         (["-P", "gevent"], "-P/--pool", "the gevent pool is not supported yet"),
         (["-P", "threads"], "-P/--pool", "the threads pool is not supported yet"),
         (["-P", "swimming"], "-P/--pool", "there is no pool 'swimming'"),

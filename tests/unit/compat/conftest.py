@@ -101,7 +101,9 @@ def make_node(app: Celery) -> Callable[..., Node]:
     """Build the node when the test has defined its tasks."""
 
     def make(**options: Any) -> Node:
-        return Node(app, WorkerOptions(concurrency=2, hostname="unit@host", **options))
+        # Neighbours and monitors are reached through the broker, which is not there.
+        alone = {"without_gossip": True, "without_mingle": True, "without_heartbeat": True}
+        return Node(app, WorkerOptions(concurrency=2, hostname="unit@host", **{**alone, **options}))
 
     return make
 

@@ -57,11 +57,11 @@ def test_consumer_step_may_require_every_step_of_celery(app: Any, make_node: Any
         )
 
         def start(self, consumer: Any) -> None:
-            seen.append((consumer.event_dispatcher.enabled, consumer.gossip, consumer.heart, consumer.hub))
+            seen.append((consumer.event_dispatcher.enabled, consumer.gossip.enabled, consumer.heart, consumer.hub))
 
     app.steps["consumer"].add(Step)
     make_node()
-    assert seen == [(False, None, None, None)]
+    assert seen == [(False, False, None, None)]
 
 
 def test_stock_worker_of_the_same_steps_is_untouched(app: Any, make_node: Any) -> None:

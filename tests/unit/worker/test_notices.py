@@ -78,7 +78,7 @@ class World:
         connection = ConnectionLog("redis://", RetryPolicy())
         app, engine = cast("WorkerApp", self.app), cast("Engine", self.engine)
         dispatcher = NoticeDispatcher(app, engine, connection, self.listener)
-        dispatcher.dispatch(cast("Notice", SimpleNamespace(kind=kind, **(values | fields))))
+        dispatcher.dispatch(cast("Notice", SimpleNamespace(kind=kind, **({"requeue": False} | values | fields))))
 
 
 @pytest.fixture

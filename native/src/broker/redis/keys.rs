@@ -26,7 +26,7 @@ const COUNTER_SHIFT: u32 = 9;
 const LONG_BIT: u64 = 1 << 8;
 const LONG_WIDTH: usize = 65;
 
-/// Index of a queue's priority list: `step * queues + queue`.
+/// Index of a queue's priority list: `queue * steps + step`, so that a further queue changes none.
 pub(super) type ListIndex = u32;
 
 /// All names, built once.
@@ -56,8 +56,8 @@ impl Keys {
         let prefixed = |name: &str| [prefix.as_slice(), name.as_bytes()].concat();
         let separator = config.separator.as_bytes().to_vec();
         let mut lists = Vec::with_capacity(config.queues.len() * config.priority_steps.len());
-        for step in &config.priority_steps {
-            lists.extend(config.queues.iter().map(|queue| list_name(&prefix, queue, &separator, *step)));
+        for queue in &config.queues {
+            lists.extend(config.priority_steps.iter().map(|step| list_name(&prefix, queue, &separator, *step)));
         }
         Self {
             unacked: prefixed(&config.unacked_key),
@@ -75,6 +75,12 @@ impl Keys {
         }
     }
 
+    /// Adds a queue; the indexes of the others' lists stay.
+    pub(super) fn add_queue(&mut self, queue: &str) {
+        self.lists.extend(self.steps.iter().map(|step| list_name(&self.prefix, queue, &self.separator, *step)));
+        self.tails.push(entry_tail(queue));
+    }
+
     pub(super) fn queue_count(&self) -> usize {
         self.tails.len()
     }
@@ -84,11 +90,11 @@ impl Keys {
     }
 
     pub(super) fn list_index(&self, step: usize, queue: u16) -> ListIndex {
-        (step * self.queue_count() + usize::from(queue)) as ListIndex
+        (usize::from(queue) * self.steps.len() + step) as ListIndex
     }
 
     pub(super) fn queue_of(&self, index: ListIndex) -> u16 {
-        (index as usize % self.queue_count()) as u16
+        (index as usize / self.steps.len()) as u16
     }
 
     pub(super) fn tail(&self, queue: u16) -> &[u8] {
@@ -97,7 +103,7 @@ impl Keys {
 
     /// The tag that the fetch script gives to the message of a counter from a list; `first` of its batch.
     pub(super) fn tag(&self, counter: u64, list: ListIndex, first: bool) -> DeliveryTag {
-        let step = list as usize / self.queue_count();
+        let step = list as usize % self.steps.len();
         let long = if first { LONG_BIT } else { 0 };
         (counter << COUNTER_SHIFT) | long | u64::from(self.steps.get(step).copied().unwrap_or(0))
     }

@@ -424,6 +424,16 @@ impl Broker for RedisBroker {
         }
     }
 
+    fn add_queue(&mut self, name: &str) -> Result<u16> {
+        let queue = u16::try_from(self.keys.queue_count())
+            .ok()
+            .filter(|queue| *queue < u16::MAX)
+            .ok_or_else(|| Error::new(ErrorKind::Config, "queues: more than 65535 queues"))?;
+        self.keys.add_queue(name);
+        self.fetching.set_active(queue, true);
+        Ok(queue)
+    }
+
     fn start_deadline_ns(&self) -> MonotonicNs {
         self.times.start_deadline_ns()
     }

@@ -1,0 +1,178 @@
+"""The consumer's steps around events: connection, dispatcher, mingle, heart."""
+
+from __future__ import annotations
+
+from functools import partial
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from celery import bootsteps
+from celery.utils.log import get_logger
+from celery.utils.sysinfo import load_average
+from celery.worker.consumer.gossip import Gossip
+from celery.worker.consumer.mingle import Mingle
+from celery.worker.heartbeat import Heart
+from celery.worker.state import SOFTWARE_INFO
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pyworker._native import Engine
+
+logger = get_logger("celery.worker.consumer.gossip")
+
+
+class ConnectionStep(bootsteps.StartStopStep):
+    """Gives the consumer a connection that opens when a step of the application uses it."""
+
+    name = "celery.worker.consumer.connection.Connection"
+
+    def start(self, consumer: Any) -> None:
+        consumer.connection = consumer.app.connection_for_read(heartbeat=consumer.app.conf.broker_heartbeat)
+
+    def shutdown(self, consumer: Any) -> None:
+        connection, consumer.connection = consumer.connection, None
+        if connection is not None:
+            connection.release()
+
+    def info(self, consumer: Any) -> dict[str, Any]:
+        connection = consumer.connection or consumer.app.connection_for_read()
+        broker = dict(connection.info())
+        broker.pop("password", None)
+        return {"broker": broker}
+
+
+class EngineHeart(Heart):
+    """Celery's heart with the engine's figures."""
+
+    engine: Engine | None = None
+
+    def _send(self, event: str, retry: bool = True) -> Any:
+        if self._send_sent_signal is not None:
+            self._send_sent_signal(sender=self)
+        counters: Mapping[str, int] = self.engine.counters() if self.engine is not None else {}
+        return self.eventer.send(
+            event,
+            freq=self.interval,
+            active=counters.get("active", 0),
+            processed=counters.get("started", 0),
+            loadavg=load_average(),
+            retry=retry,
+            **SOFTWARE_INFO,
+        )
+
+
+class EventsStep(bootsteps.StartStopStep):
+    """Turns the dispatcher on."""
+
+    name = "celery.worker.consumer.events.Events"
+    requires = (ConnectionStep,)
+
+    def __init__(
+        self,
+        consumer: Any,
+        task_events: bool = True,
+        without_heartbeat: bool = False,
+        without_gossip: bool = False,
+        **options: Any,
+    ) -> None:
+        self.enabled = bool(task_events or not without_gossip or not without_heartbeat)
+        super().__init__(consumer, **options)
+
+    def start(self, consumer: Any) -> None:
+        consumer.event_dispatcher.enable()
+        consumer.controller.task_events_changed()
+
+    def shutdown(self, consumer: Any) -> None:
+        consumer.event_dispatcher.disable()
+        consumer.controller.task_events_changed()
+
+
+class HeartStep(bootsteps.StartStopStep):
+    """Sends ``worker-online``, heartbeats and ``worker-offline``."""
+
+    name = "celery.worker.consumer.heart.Heart"
+    requires = (EventsStep,)
+
+    def __init__(
+        self, consumer: Any, without_heartbeat: bool = False, heartbeat_interval: float | None = None, **options: Any
+    ) -> None:
+        self.enabled = not without_heartbeat
+        self._interval_s = heartbeat_interval
+        super().__init__(consumer, **options)
+
+    def start(self, consumer: Any) -> None:
+        heart = EngineHeart(consumer.timer, consumer.event_dispatcher, self._interval_s)
+        heart.engine = consumer.engine
+        consumer.heart = heart
+        heart.start()
+
+    def stop(self, consumer: Any) -> None:
+        consumer.heart = consumer.heart and consumer.heart.stop()
+
+    shutdown = stop
+
+
+class MingleStep(Mingle):
+    """Celery's mingle, done before the engine consumes: see :meth:`mingle`."""
+
+    name = "celery.worker.consumer.mingle.Mingle"
+    requires = (EventsStep,)
+
+    def __init__(self, consumer: Any, without_mingle: bool = False, **options: Any) -> None:
+        super().__init__(consumer, without_mingle=without_mingle, **options)
+        consumer.mingle = self.mingle if self.enabled else None
+
+    def start(self, consumer: Any) -> None:
+        """Do nothing: it is done."""
+
+    def mingle(self, consumer: Any) -> None:
+        """Get the revoked ids and the clock of the other workers."""
+        with consumer.app.connection_for_read() as connection:
+            neighbours = _mailboxes(connection, consumer)
+            inspect = partial(consumer.app.control.inspect, limit=neighbours) if neighbours else None
+            view = SimpleNamespace(
+                app=SimpleNamespace(control=SimpleNamespace(inspect=inspect), clock=consumer.app.clock),
+                connection=connection,
+                controller=consumer.controller,
+                hostname=consumer.hostname,
+                nobody=neighbours == 0,
+            )
+            self.sync(view if neighbours is not None else consumer)
+
+    def send_hello(self, consumer: Any) -> Any:
+        """Ask, unless nobody is there to answer."""
+        return {} if getattr(consumer, "nobody", False) else super().send_hello(consumer)
+
+
+class GossipStep(Gossip):
+    """Celery's gossip; a broker that cannot be reached at this moment does not end the worker."""
+
+    name = "celery.worker.consumer.gossip.Gossip"
+    requires = (MingleStep,)
+
+    def start(self, consumer: Any) -> None:
+        """Begin to listen to the other workers."""
+        self.dispatcher = consumer.event_dispatcher
+        try:
+            super().start(consumer)
+        except Exception as error:
+            logger.warning("gossip: cannot listen to the other workers: %r", error)
+
+
+def _mailboxes(connection: Any, consumer: Any) -> int | None:
+    """Return how many other nodes have a mailbox, as far as the transport can tell; ``None`` if it cannot.
+
+    Where it can, nobody has to wait a second for answers that never come.
+    """
+    channel = connection.default_channel
+    get_table = getattr(channel, "get_table", None)
+    if get_table is None:
+        return None
+    own = f"{consumer.hostname}."
+    try:
+        table = get_table(consumer.app.control.mailbox.exchange.name)
+    except Exception:
+        # kombu raises when there is no binding at all.
+        return 0
+    return sum(1 for _, _, queue in table if not queue.startswith(own))
