@@ -13,6 +13,8 @@ from kombu.connection import Connection
 from kombu.pidbox import Mailbox
 
 from pyworker._native import __version__
+from pyworker.backends.chords import ChordParts
+from pyworker.backends.redis import RedisBackend
 from pyworker.log import configure_logging, level_number, redirect_stdouts
 from pyworker.signals import (
     celeryd_after_setup,
@@ -154,6 +156,10 @@ class NativeWorkerApp:
     def attach(self, engine: Engine) -> None:
         """Messages of protocol 1 are rewritten in the engine."""
         self._deliveries.engine = engine
+        backend: Any = self.app.backend
+        if isinstance(backend, RedisBackend):
+            # A lost child's task is a part of its chord too, and only the main process is left to count it.
+            backend.chord_parts = ChordParts(backend, waits_aside=True)
 
     # -- children
 
