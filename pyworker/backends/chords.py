@@ -79,7 +79,15 @@ class ChordParts:
         part = backend.codec.encode([1, task_id, state, backend.prepared(result, state)])
         index = "+inf" if request.group_index is None else request.group_index
         claim_s = _CLAIM_S + int((backend.app.conf.result_chord_join_timeout or 0) * 2)
-        arguments: list[Any] = [task_id, part, int(backend.orders_chords), index, backend.expires_s or 0, claim_s, token]
+        arguments: list[Any] = [
+            task_id,
+            part,
+            int(backend.orders_chords),
+            index,
+            backend.expires_s or 0,
+            claim_s,
+            token,
+        ]
 
         def count() -> int:
             return int(backend.call(lambda: self._count(keys=keys, args=arguments)))
