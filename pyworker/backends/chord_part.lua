@@ -2,7 +2,8 @@
 -- KEYS: 1 parts (.j), 2 difference to the size (.t), 3 size (.s), 4 members seen (.d), 5 the group, 6 claim (.c)
 -- ARGV: 1 task id, 2 encoded part, 3 '1' if parts keep the header's order, 4 place in the header,
 --       5 seconds the parts live (0 for ever), 6 seconds of the claim, 7 the claim's token
--- Returns {1 if this call completed the chord and claimed its body else 0}; the layout is a stock worker's.
+-- Returns 0 while parts are missing or after the body was sent, 1 if this call claimed the body, 2 if the chord is
+-- complete but somebody else, who may have died, has the claim. The layout is a stock worker's.
 if redis.call('GET', KEYS[6]) == 'done' then
   return 0
 end
@@ -33,7 +34,8 @@ end
 if count ~= tonumber(size) + tonumber(redis.call('GET', KEYS[2]) or '0') then
   return 0
 end
-if redis.call('SET', KEYS[6], ARGV[7], 'NX', 'EX', tonumber(ARGV[6])) then
+-- Sending the body of a large chord takes longer.
+if redis.call('SET', KEYS[6], ARGV[7], 'NX', 'EX', tonumber(ARGV[6]) + math.floor(count / 5000)) then
   return 1
 end
-return 0
+return 2

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 from pyworker import states
 from pyworker.current import refuse_to_block
 from pyworker.exceptions import IncompleteStream, TimeoutError
-from pyworker.result.base import ResultBase, as_exception, current_app
-from pyworker.result.graph import DependencyGraph, GraphFormatter
-from pyworker.result.tuples import result_from_tuple
+from pyworker.result.base import ResultBase, as_exception, current_app, result_from_tuple
 
 if TYPE_CHECKING:
     from pyworker.app import Celery
     from pyworker.backends.base import Backend, Meta
+    from pyworker.result.graph import DependencyGraph, GraphFormatter
 
 Value = TypeVar("Value")
 
@@ -397,7 +396,11 @@ class AsyncResult(ResultBase, Generic[Value]):
         Raises:
             IncompleteStream: a task of it is not done.
         """
-        graph = DependencyGraph(formatter=formatter or GraphFormatter(root=self.id, shape="oval"))
+        # Few programs draw.
+        drawing = import_module("pyworker.result.graph")
+        graph: DependencyGraph = drawing.DependencyGraph(
+            formatter=formatter or drawing.GraphFormatter(root=self.id, shape="oval")
+        )
         for parent, node in self.iterdeps(intermediate=intermediate):
             graph.add_arc(node)
             if parent is not None:

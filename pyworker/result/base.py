@@ -38,3 +38,16 @@ def current_app() -> Celery:
 def as_exception(error: Any) -> BaseException:
     """Return what can be raised for a stored failure."""
     return error if isinstance(error, BaseException) else Exception(error)
+
+
+def result_from_tuple(stored: Any, app: Celery | None = None) -> Any:
+    """Rebuild a result from what ``as_tuple()`` returned: ``((id, parent), None or [results])``."""
+    if isinstance(stored, ResultBase):
+        return stored
+    app = app if app is not None else current_app()
+    head, members = stored
+    identifier, parent = head if isinstance(head, (list, tuple)) else (head, None)
+    above = result_from_tuple(parent, app) if parent else None
+    if members is None:
+        return app.AsyncResult(identifier, parent=above)
+    return app.GroupResult(identifier, [result_from_tuple(each, app) for each in members], parent=above)

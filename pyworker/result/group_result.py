@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from pyworker.result.base import current_app
+from pyworker.result.base import current_app, result_from_tuple
 from pyworker.result.result_set import ResultSet
-from pyworker.result.tuples import result_from_tuple
 
 if TYPE_CHECKING:
     from pyworker.app import Celery

@@ -13,6 +13,8 @@ from kombu.connection import Connection
 from kombu.pidbox import Mailbox
 
 from pyworker._native import __version__
+from pyworker.backends.chords import ChordParts
+from pyworker.backends.redis import RedisBackend
 from pyworker.log import configure_logging, level_number, redirect_stdouts
 from pyworker.signals import (
     celeryd_after_setup,
@@ -158,6 +160,10 @@ class NativeWorkerApp:
             connect=self.broker_connection, limits_s=(_seconds(self._options.soft_time_limit_s),
                                                      _seconds(self._options.time_limit_s)),
         )  # fmt: skip
+        backend: Any = self.app.backend
+        if isinstance(backend, RedisBackend):
+            # A lost child's task is a part of its chord too, and only the main process is left to count it.
+            backend.chord_parts = ChordParts(backend, waits_aside=True)
 
     # -- children
 

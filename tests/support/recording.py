@@ -78,7 +78,7 @@ class Recorder:
 
     def begin(self) -> None:
         """Forget what came before."""
-        self._settle()
+        self.settle()
         self._messages.clear()
 
     def take(self) -> dict[str, list[dict[str, Any]]]:
@@ -90,16 +90,20 @@ class Recorder:
             taken["client" if is_own else "worker"].append(message)
         return taken
 
+    def messages(self, task_name: str) -> list[dict[str, Any]]:
+        """Return what was published of one task."""
+        return [message for message in self._messages if message["headers"]["task"] == task_name]
+
     def wait_until_done(self) -> None:
         """Wait until every task that was published, and every task that these announce, has its result."""
 
         def is_done() -> bool:
-            self._settle()
+            self.settle()
             waited = {task_id for message in list(self._messages) for task_id in _announced(message)}
             missing = {task_id for task_id in waited if not self._has_result(task_id)}
             assert not missing, f"no results yet of {missing}"
             count = len(self._messages)
-            self._settle()
+            self.settle()
             return count == len(self._messages)
 
         eventually(is_done, deadline_s=30, what="every published task has its result")
@@ -108,7 +112,7 @@ class Recorder:
         stored = self.redis.get(f"celery-task-meta-{task_id}")
         return stored is not None and json.loads(stored)["status"] in _READY_STATES  # type: ignore[arg-type]
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Wait until everything that the server has done so far is recorded."""
         self._mark_number += 1
         mark = f"mark {os.getpid()} {self._mark_number}"

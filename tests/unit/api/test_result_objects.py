@@ -16,7 +16,8 @@ import pytest
 import pyworker
 from pyworker import exceptions
 from pyworker.backends.meta import exception_from_stored
-from pyworker.result import DependencyGraph, GraphFormatter, GroupResult, ResultSet, result_from_tuple
+from pyworker.result import GroupResult, ResultSet, result_from_tuple
+from pyworker.result.graph import DependencyGraph, GraphFormatter
 from support.stock_results import release_stock_results
 
 if TYPE_CHECKING:
