@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-rust lint format bench bench-micro wheel check-wheel fuzz compat chaos profile lock clean
+.PHONY: help setup demo test test-rust lint format bench bench-micro wheel wheels sdist check-wheel fuzz compat chaos profile lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -43,6 +43,12 @@ bench-micro: setup ## Micro-benchmarks: frames, codecs, ETA heap, ledger, pool l
 wheel: setup ## Build a stripped wheel into dist/ and check it in an empty environment
 	@scripts/build_wheel
 	@scripts/check_wheel
+
+wheels: ## Build a manylinux wheel for every Python that is installed (PYTHONS="3.10 3.12" narrows), with zig's linker
+	@scripts/build_wheels
+
+sdist: setup ## Build the source distribution and prove that it builds without a network
+	@scripts/build_sdist
 
 check-wheel: ## Check the wheel in dist/ again
 	@scripts/check_wheel

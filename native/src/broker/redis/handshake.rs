@@ -269,7 +269,10 @@ impl Conversation {
         }
         let answer = self.ask(&arguments)?;
         if let Frame::Error(line) = &answer {
-            let refused = line.starts_with("NOPROTO") || line.starts_with("NOPERM") || line.starts_with("ERR unknown");
+            // A server that hides HELLO may ask for a password before it says that it does not know the command; if
+            // it is the password that is missing, the older way says so too.
+            let codes = ["NOPROTO", "NOPERM", "NOAUTH", "ERR unknown"];
+            let refused = codes.iter().any(|code| line.starts_with(code));
             return if refused { Ok(None) } else { Err(classify(line)) };
         }
         let version = answer.get(b"version").and_then(Frame::as_str).map(parse_version).unwrap_or_default();

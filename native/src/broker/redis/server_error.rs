@@ -5,8 +5,7 @@ use crate::error::{Error, ErrorKind};
 /// Turns an error line (code, space, text) into an error with a verdict.
 #[must_use]
 pub(crate) fn classify(line: &str) -> Error {
-    let code = line.split(' ').next().unwrap_or_default();
-    let kind = match code {
+    let kind = match code_of(line) {
         "OOM" | "LOADING" | "READONLY" | "MASTERDOWN" | "BUSY" | "TRYAGAIN" | "NOREPLICAS" | "CLUSTERDOWN"
         | "MISCONF" => ErrorKind::ServerBusy,
         "WRONGPASS" | "NOAUTH" => ErrorKind::Authentication,
@@ -25,6 +24,13 @@ pub(crate) fn classify(line: &str) -> Error {
     }
 }
 
+/// The code that a line begins with. Before Redis 7 a script passes on the error of the command that failed in it
+/// inside one of its own, behind a dash.
+fn code_of(line: &str) -> &str {
+    let inner = line.starts_with("ERR Error running script").then(|| line.split_once(": -")).flatten();
+    inner.map_or(line, |(_, inner)| inner).split(' ').next().unwrap_or_default()
+}
+
 /// Whether the server does not know the script that EVALSHA named.
 #[must_use]
 pub(crate) fn is_unknown_script(line: &str) -> bool {
@@ -34,7 +40,7 @@ pub(crate) fn is_unknown_script(line: &str) -> bool {
 /// Whether this connection leads to the wrong server: after a failover, only a new one helps.
 #[must_use]
 pub(crate) fn needs_reconnect(line: &str) -> bool {
-    line.starts_with("READONLY") || line.starts_with("MASTERDOWN") || line.starts_with("UNBLOCKED")
+    matches!(code_of(line), "READONLY" | "MASTERDOWN" | "UNBLOCKED")
 }
 
 #[cfg(test)]
@@ -63,6 +69,13 @@ mod tests {
         for (line, kind) in cases {
             assert_eq!(classify(line).kind(), kind, "{line}");
         }
+        let in_script =
+            |inner| format!("ERR Error running script (call to f_0a): @user_script:7: @user_script: 7: {inner}");
+        let full = in_script("-OOM command not allowed when used memory > 'maxmemory'.");
+        assert_eq!(classify(&full).kind(), ErrorKind::ServerBusy);
+        assert!(!needs_reconnect(&full));
+        assert!(needs_reconnect(&in_script("-READONLY You can't write against a read only replica.")));
+        assert_eq!(classify(&in_script("boom")).kind(), ErrorKind::ServerRefused);
         assert!(is_unknown_script("NOSCRIPT No matching script. Please use EVAL."));
     }
 }
