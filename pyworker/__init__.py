@@ -18,6 +18,8 @@ from pyworker.canvas import (
 )
 from pyworker.compat import install
 from pyworker.current import get_current_task
+from pyworker.current_objects import current_app, current_task
+from pyworker.identifiers import uuid
 from pyworker.result import AsyncResult, GroupResult, ResultSet
 from pyworker.task import Task
 from pyworker.version import __version__
@@ -33,6 +35,8 @@ __all__ = [
     "chain",
     "chord",
     "chunks",
+    "current_app",
+    "current_task",
     "get_current_task",
     "group",
     "install",
@@ -42,6 +46,7 @@ __all__ = [
     "signature",
     "states",
     "subtask",
+    "uuid",
     "xmap",
     "xstarmap",
 ]

@@ -97,3 +97,14 @@ def allow_join_result() -> Iterator[None]:
         yield
     finally:
         set_joins_block(before)
+
+
+@contextmanager
+def denied_join_result() -> Iterator[None]:
+    """Refuse waiting for results inside a task, as a worker does."""
+    before = _joins_block
+    set_joins_block(True)
+    try:
+        yield
+    finally:
+        set_joins_block(before)

@@ -25,15 +25,20 @@ class Queue(NamedTuple):
     exchange_type: str
     routing_key: str
     delivery_mode: int | None = None
+    #: The ``kombu.Queue`` that it was configured as, if it was.
+    declared: Any = None
 
 
 class Destination(NamedTuple):
     """Where a message goes, and what its delivery info says about that."""
 
+    #: The queue, empty if only the broker knows which ones the exchange leads to.
     queue: str
     exchange: str
     routing_key: str
     delivery_mode: int
+    #: The queue that has to exist before the message is sent.
+    declares: Queue | None = None
 
 
 class MapRoute:
@@ -64,7 +69,7 @@ class Router:
     def __init__(self, conf: Settings) -> None:
         self._conf = conf
         self._queues = _configured_queues(conf)
-        self._routers = _prepare(conf.task_routes)
+        self._routers = prepare(conf.task_routes)
         #: Whether routes depend on the task's name alone.
         self.is_static = all(isinstance(router, MapRoute) for router in self._routers)
 
@@ -96,10 +101,10 @@ class Router:
         return known
 
     def destination(self, options: Mapping[str, Any]) -> Destination:
-        """Return where routed options lead.
+        """Return where routed options lead: straight into a queue if that is what the exchange would do.
 
         Raises:
-            ImproperlyConfigured: through an exchange that this publisher cannot resolve by itself.
+            ImproperlyConfigured: neither a queue nor an exchange or key is named.
         """
         queue: Queue | None = options.get("queue")
         exchange = getattr(options.get("exchange"), "name", options.get("exchange"))
@@ -109,19 +114,30 @@ class Router:
             or (queue.delivery_mode if queue else None)
             or self._conf.task_default_delivery_mode
         )
-        kind = options.get("exchange_type") or (queue.exchange_type if queue else "direct")
-        if queue is not None and (not exchange or not routing_key) and kind == "direct":
-            return Destination(queue.name, "", queue.name, mode)
-        if queue is not None:
-            exchange, routing_key = exchange or queue.exchange, routing_key or queue.routing_key
-            if (exchange, routing_key) == (queue.exchange, queue.routing_key) and kind in ("direct", "topic"):
-                return Destination(queue.name, exchange, routing_key, mode)
-        if not exchange and routing_key:
+        if queue is None and not exchange:
+            if not routing_key:
+                raise ImproperlyConfigured("a task needs a queue, or an exchange or routing_key, to go to")
             return Destination(routing_key, "", routing_key, mode)
-        raise ImproperlyConfigured(
-            f"exchange {exchange!r} with routing_key {routing_key!r} ({kind}): publishing through exchanges other "
-            "than a queue's own is not supported yet; route to a queue"
-        )
+        if queue is None:
+            return Destination("", str(exchange), routing_key or self._conf.task_default_routing_key or "", mode)
+        kind = options.get("exchange_type") or queue.exchange_type
+        if kind == "direct" and (not exchange or not routing_key):
+            return Destination(queue.name, "", queue.name, mode, queue)
+        exchange, routing_key = exchange or queue.exchange, routing_key or queue.routing_key
+        is_its_own = kind == "direct" and (exchange, routing_key) == (queue.exchange, queue.routing_key)
+        if is_its_own and self._leads_to_one(queue):
+            return Destination(queue.name, exchange, routing_key, mode, queue)
+        return Destination("", exchange, routing_key, mode, queue)
+
+    def _leads_to_one(self, queue: Queue) -> bool:
+        """Whether no other configured queue is bound to the same exchange by the same key."""
+        same = (queue.exchange, queue.routing_key)
+        others = (other for other in self._queues.values() if (other.exchange, other.routing_key) == same)
+        return all(other.name == queue.name for other in others)
+
+    def queues(self) -> list[Queue]:
+        """Return the configured queues."""
+        return list(self._queues.values())
 
     def names(self) -> list[str]:
         """Names of the queues that a worker consumes from by default."""
@@ -138,7 +154,7 @@ class Router:
         self, router: RouterFunction, name: str, args: Any, kwargs: Any, options: Any, task: Any
     ) -> Mapping[str, Any] | str | None:
         if hasattr(router, "route_for_task"):
-            return router.route_for_task(name, args, kwargs)  # type: ignore[no-any-return]
+            return router.route_for_task(name, args or (), kwargs or {})  # type: ignore[no-any-return]
         return router(name, args or (), kwargs or {}, options, task=task)
 
 
@@ -160,6 +176,7 @@ def as_queue(queue: Any, conf: Settings) -> Queue:
         getattr(exchange, "type", None) or default_kind,
         queue.routing_key or conf.task_default_routing_key or queue.name,
         getattr(exchange, "delivery_mode", None),
+        queue if getattr(exchange, "name", None) else None,
     )
 
 
@@ -182,7 +199,7 @@ def _configured_queues(conf: Settings) -> dict[str, Queue]:
     return {queue.name: queue for queue in queues}
 
 
-def _prepare(routes: Any) -> list[RouterFunction]:
+def prepare(routes: Any) -> list[RouterFunction]:
     """Turn ``task_routes`` in any of its forms into routers."""
     if not routes:
         return []
