@@ -104,8 +104,8 @@ def run_eagerly(
         sig = run.returned.sig
         options = {**sig.options, "retries": request["retries"] + 1}
         return task.apply(sig.args, sig.kwargs, throw=throw, **options)
-    traceback = run.einfo.traceback if run.einfo is not None and run.state != states.IGNORED else None
-    return EagerResult(run.task_id, run.returned, run.state, traceback=traceback, name=task.name)
+    traceback = run.einfo.traceback if run.einfo is not None else None
+    return EagerResult(run.task_id, run.returned, run.state or states.SUCCESS, traceback=traceback, name=task.name)
 
 
 class _EagerRun:
@@ -123,7 +123,8 @@ class _EagerRun:
         self.task_id: str = request["id"]
         given = request.get("ignore_result")
         self._is_ignored = bool(task.ignore_result if given is None else given)
-        self.state: str = states.SUCCESS
+        #: None until the body returned or raised something that is not thrown further.
+        self.state: str | None = None
         self.returned: Any = None
         self.einfo: ExceptionInfo | None = None
 
@@ -136,7 +137,7 @@ class _EagerRun:
             task_prerun.send(sender=task, task_id=self.task_id, task=task, args=self._args, kwargs=self._kwargs)
             self._run_body()
             if self.state not in _WITHOUT_AFTER_RETURN:
-                task.after_return(self.state, self.returned, self.task_id, self._args, self._kwargs, self.einfo)
+                task.after_return(str(self.state), self.returned, self.task_id, self._args, self._kwargs, self.einfo)
         finally:
             try:
                 task_postrun.send(
@@ -153,6 +154,7 @@ class _EagerRun:
         try:
             task.before_start(self.task_id, self._args, self._kwargs)
             self.returned = body(*self._args, **self._kwargs)
+            self.state = states.SUCCESS
         except Reject as error:
             self._end(states.REJECTED, error)
             self._log(logging.WARNING, "Task %(name)s[%(id)s] %(exc)s")
@@ -185,7 +187,6 @@ class _EagerRun:
 
     def _retried(self, error: Retry) -> None:
         if self._throws:
-            self._end(states.RETRY, error)
             raise error
         task = self._task
         self._end(states.RETRY, error)
@@ -200,9 +201,9 @@ class _EagerRun:
         self._log(logging.INFO, "Task %(name)s[%(id)s] retry: %(exc)s", exc=str(error))
 
     def _failed(self, error: Exception) -> None:
-        self._end(states.FAILURE, error)
         if self._throws:
             raise error
+        self._end(states.FAILURE, error)
         task, einfo = self._task, self.einfo
         assert einfo is not None
         try:

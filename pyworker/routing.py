@@ -37,8 +37,8 @@ class Destination(NamedTuple):
     exchange: str
     routing_key: str
     delivery_mode: int
-    #: The queue that has to exist before the message is sent.
-    declares: Queue | None = None
+    #: What has to exist before the message is sent: queues of ours, exchanges of kombu.
+    declares: tuple[Any, ...] = ()
 
 
 class MapRoute:
@@ -107,27 +107,34 @@ class Router:
             ImproperlyConfigured: neither a queue nor an exchange or key is named.
         """
         queue: Queue | None = options.get("queue")
-        exchange = getattr(options.get("exchange"), "name", options.get("exchange"))
-        routing_key = options.get("routing_key")
+        given = options.get("exchange")
+        exchange, routing_key = getattr(given, "name", given), options.get("routing_key")
         mode = _delivery_mode(
             options.get("delivery_mode")
             or (queue.delivery_mode if queue else None)
             or self._conf.task_default_delivery_mode
         )
-        if queue is None and not exchange:
+        if queue is None:
+            if exchange:
+                key = routing_key or self._conf.task_default_routing_key or ""
+                return Destination("", exchange, key, mode, self._declared(given))
             if not routing_key:
                 raise ImproperlyConfigured("a task needs a queue, or an exchange or routing_key, to go to")
             return Destination(routing_key, "", routing_key, mode)
-        if queue is None:
-            return Destination("", str(exchange), routing_key or self._conf.task_default_routing_key or "", mode)
         kind = options.get("exchange_type") or queue.exchange_type
         if kind == "direct" and (not exchange or not routing_key):
-            return Destination(queue.name, "", queue.name, mode, queue)
+            return Destination(queue.name, "", queue.name, mode, (queue,))
         exchange, routing_key = exchange or queue.exchange, routing_key or queue.routing_key
         is_its_own = kind == "direct" and (exchange, routing_key) == (queue.exchange, queue.routing_key)
         if is_its_own and self._leads_to_one(queue):
-            return Destination(queue.name, exchange, routing_key, mode, queue)
-        return Destination("", exchange, routing_key, mode, queue)
+            return Destination(queue.name, exchange, routing_key, mode, (queue,))
+        return Destination("", exchange, routing_key, mode, (queue, *self._declared(given or exchange)))
+
+    def _declared(self, exchange: Any) -> tuple[Any, ...]:
+        """What is known of an exchange: itself as an object, else the queues that are bound to it."""
+        if not isinstance(exchange, str):
+            return (exchange,)
+        return tuple(queue for queue in self._queues.values() if exchange in _exchanges_of(queue))
 
     def _leads_to_one(self, queue: Queue) -> bool:
         """Whether no other configured queue is bound to the same exchange by the same key."""
@@ -156,6 +163,12 @@ class Router:
         if hasattr(router, "route_for_task"):
             return router.route_for_task(name, args or (), kwargs or {})  # type: ignore[no-any-return]
         return router(name, args or (), kwargs or {}, options, task=task)
+
+
+def _exchanges_of(queue: Queue) -> set[str]:
+    """Names of the exchanges that a queue is bound to."""
+    bindings = getattr(queue.declared, "bindings", None) or ()
+    return {queue.exchange, *(binding.exchange.name for binding in bindings)}
 
 
 def _delivery_mode(value: Any) -> int:
@@ -203,9 +216,14 @@ def prepare(routes: Any) -> list[RouterFunction]:
     """Turn ``task_routes`` in any of its forms into routers."""
     if not routes:
         return []
-    if not isinstance(routes, (list, tuple)):
+    if not isinstance(routes, (list, tuple)) or all(_is_pair(route) for route in routes):
         routes = (routes,)
     return [_router(route) for route in routes]
+
+
+def _is_pair(route: Any) -> bool:
+    """Whether this is a pattern with its route, and no router."""
+    return isinstance(route, tuple) and len(route) == 2 and isinstance(route[1], (Mapping, str))
 
 
 def _router(route: Any) -> RouterFunction:

@@ -244,7 +244,7 @@ class Publisher:
         fields = {key: headers[key] for key in ("root_id", "parent_id", "retries", "eta", "expires")}
         self._app.send_event(
             "task-sent", uuid=call.task_id, name=call.name, args=headers["argsrepr"], kwargs=headers["kwargsrepr"],
-            queue=destination.queue or (destination.declares.name if destination.declares else None),
+            queue=destination.queue or next((found.name for found in destination.declares), None),
             exchange=destination.exchange, routing_key=destination.routing_key, **fields,
         )  # fmt: skip
 

@@ -68,14 +68,15 @@ def producer_of(connection: Any) -> Iterator[Any]:
 
 
 def _declared(destination: Destination) -> list[Any]:
-    """What has to exist for the message to arrive: the queue with its bindings, or the exchange."""
-    queue = destination.declares
-    if queue is None:
-        return []
-    own = queue.declared
-    if isinstance(own, Broadcast):
-        return [own.exchange]
-    return [own if own is not None else declarable(queue.name, queue.exchange, queue.exchange_type, queue.routing_key)]
+    """What has to exist for the message to arrive: queues with their bindings, exchanges."""
+    found = []
+    for queue in destination.declares:
+        own = getattr(queue, "declared", queue)
+        if isinstance(own, Broadcast):
+            found.append(own.exchange)
+        else:
+            found.append(own if own is not None else declarable(*queue[:4]))
+    return found
 
 
 def declarable(name: str, exchange: str, exchange_type: str, routing_key: str) -> Queue:
