@@ -54,9 +54,10 @@ class Rdb(Pdb):
             self._say(f"Remote Debugger:{self.port}: Ready to connect: telnet {self.host} {self.port}")
             self._client, address = listener.accept()
         self._say(f"Remote Debugger:{self.port}: Now in session with {address[0]}:{address[1]}.")
-        self._stream: Any = self._client.makefile("rw")
-        sys.stdin = sys.stdout = self._stream
-        super().__init__(completekey="tab", stdin=self._stream, stdout=self._stream)
+        # Two files: one for both ways would forget what it had read ahead whenever it writes.
+        self._streams: Any = self._client.makefile("r"), self._client.makefile("w")
+        sys.stdin, sys.stdout = self._streams
+        super().__init__(completekey="tab", stdin=sys.stdin, stdout=sys.stdout)
 
     def _say(self, text: str) -> None:
         print(text, file=self._out, flush=True)
@@ -67,7 +68,8 @@ class Rdb(Pdb):
             return
         self.active = False
         self.stdin, self.stdout = sys.stdin, sys.stdout = self._before
-        self._stream.close()
+        for stream in self._streams:
+            stream.close()
         self._client.close()
         self._say(f"Remote Debugger:{self.port}: Session ended.")
 
