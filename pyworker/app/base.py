@@ -313,8 +313,9 @@ class Celery(Connecting):
             "_dump_arguments": _dumping(run, bind) if pydantic else None,
             **{key: value for key, value in options.items() if value is not None or key == "max_retries"},
         }
-        if "__annotations__" in vars(function):
-            attributes["__annotations__"] = function.__annotations__
+        annotations = getattr(function, "__annotations__", None)
+        if annotations is not None:
+            attributes["__annotations__"] = annotations
         return self._added(type(function.__name__, (base or self.Task,), attributes)())
 
     def register_task(self, task: Task[..., Any] | type[Task[..., Any]], **options: Any) -> Task[..., Any]:

@@ -68,7 +68,13 @@ class Recorded:
         @self.app.task(name="eager.request", bind=True, shared=False)
         def request(task: Any) -> Any:
             found = task.request
-            return [found.is_eager, found.called_directly, found.retries, found.delivery_info["is_eager"], found.headers]
+            return [
+                found.is_eager,
+                found.called_directly,
+                found.retries,
+                found.delivery_info["is_eager"],
+                found.headers,
+            ]
 
         @self.app.task(name="eager.ignore", base=Base, shared=False)
         def ignore() -> None:

@@ -108,7 +108,8 @@ def test_a_value_that_cannot_be_is_refused_by_the_settings_name(name: str, value
 
 def test_texts_become_what_the_setting_is() -> None:
     app = make_app()
-    app.conf.update(worker_prefetch_multiplier="2", task_acks_late="yes", task_time_limit="1.5", worker_state_db=Path("x"))
+    app.conf.update(worker_prefetch_multiplier="2", task_acks_late="yes", task_time_limit="1.5")
+    app.conf.worker_state_db = Path("x")
     assert (app.conf.worker_prefetch_multiplier, app.conf.task_acks_late, app.conf.task_time_limit) == (2, True, 1.5)
     app.config_from_cmdline(["broker.heartbeat=10", ".concurrency=4"], namespace="worker")
     assert (app.conf.broker_heartbeat, app.conf.worker_concurrency) == ("10", "4")
