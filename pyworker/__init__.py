@@ -17,8 +17,7 @@ from pyworker.canvas import (
     xstarmap,
 )
 from pyworker.compat import install
-from pyworker.current import get_current_task
-from pyworker.current_objects import current_app, current_task
+from pyworker.current import current_app, current_task, get_current_task
 from pyworker.identifiers import uuid
 from pyworker.result import AsyncResult, GroupResult, ResultSet
 from pyworker.task import Task

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyworker.conf_display import as_text, without_secrets
-from pyworker.conf_names import BY_NAME, canonical, in_namespace, warn_if_unknown
+from pyworker.conf_defaults import BY_NAME, canonical, in_namespace, warn_if_unknown
 from pyworker.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
@@ -264,11 +263,18 @@ class Settings:
         """
         names = sorted(self.keys() if with_defaults else self._set())
         found = {name: self[name] for name in names if not name.startswith("_")}
-        return {name: without_secrets(name, value) for name, value in found.items()} if censored else found
+        if not censored:
+            return found
+        # By name: only people need it.
+        mask = importlib.import_module("pyworker.conf_display").without_secrets
+        return {name: mask(name, value) for name, value in found.items()}
 
     def humanize(self, with_defaults: bool = False, censored: bool = True) -> str:
         """Return :meth:`table` as text, a line per setting."""
-        return as_text(self.table(with_defaults, censored).items())
+        text: str = importlib.import_module("pyworker.conf_display").as_text(
+            self.table(with_defaults, censored).items()
+        )
+        return text
 
     # -- writing
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import importlib
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -52,7 +51,7 @@ class MapRoute:
             if isinstance(key, re.Pattern):
                 self._by_pattern.append((key, route))
             elif "*" in key:
-                self._by_pattern.append((re.compile(fnmatch.translate(key)), route))
+                self._by_pattern.append((_pattern(key), route))
             else:
                 self._by_name[key] = route
 
@@ -61,6 +60,13 @@ class MapRoute:
         if found is not None:
             return found  # type: ignore[no-any-return]
         return next((route for pattern, route in self._by_pattern if pattern.match(name)), None)
+
+
+def _pattern(glob: str) -> re.Pattern[str]:
+    # Not at the top: few programs have patterns.
+    from fnmatch import translate
+
+    return re.compile(translate(glob))
 
 
 class Router:

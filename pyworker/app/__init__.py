@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pyworker.app.base import Celery
-from pyworker.app.choosing import app_or_default
-from pyworker.app.sharing import shared_task
+from pyworker.app.sharing import app_or_default, shared_task
 
 __all__ = ["Celery", "app_or_default", "shared_task"]

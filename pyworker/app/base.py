@@ -10,9 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from pyworker.app.connecting import Connecting
-from pyworker.app.duplicates import warn_of_duplicate
 from pyworker.arguments import header_of
-from pyworker.autoretry import retrying
 from pyworker.backends import make_backend
 from pyworker.canvas.signature import Signature, signature
 from pyworker.current import find_current_app, get_current_task, get_current_worker_task, set_current_app
@@ -23,7 +21,6 @@ from pyworker.registry import TaskRegistry
 from pyworker.result import AsyncResult, GroupResult, ResultSet
 from pyworker.shared import share_task, shared_count, shared_tasks
 from pyworker.task import Task
-from pyworker.validation import validating
 
 if TYPE_CHECKING:
     from pyworker.app.log import Logging
@@ -289,11 +286,12 @@ class Celery(Connecting):
         name = name or self.gen_task_name(function.__name__, function.__module__)
         known = self.registry.get(name)
         if known is not None:
-            warn_of_duplicate(known, function)
+            if getattr(type(known), "__wrapped__", None) is not function:
+                _duplicates().warn_of_duplicate(known, function)
             return known
         run = function
         if pydantic:
-            run = validating(
+            run = import_module("pyworker.validation").validating(
                 self,
                 function,
                 name,
@@ -337,12 +335,12 @@ class Celery(Connecting):
             kind.__header__ = _static(header_of(kind.run, is_bound=True))
         known = self.registry.get(made.name)
         if known is not None and known is not made:
-            warn_of_duplicate(known, kind, replaces=True)
+            _duplicates().warn_of_duplicate(known, kind, replaces=True)
         return self._added(made)
 
     def _added(self, task: Task[..., Any]) -> Task[..., Any]:
         if task.autoretry_for:
-            object.__setattr__(task, "run", retrying(task, task.run))
+            object.__setattr__(task, "run", import_module("pyworker.autoretry").retrying(task, task.run))
         with self._lock:
             self.registry.register(task)
             self._unprepared.append(task)
@@ -540,6 +538,11 @@ def _static(function: Callable[..., Any] | None) -> Any:
 def _dumping(run: Any, is_bound: bool) -> Any:
     """What turns models among a call's arguments into plain data, as an attribute of a class that does not bind."""
     return staticmethod(partial(run.dump_arguments, is_bound=is_bound))
+
+
+def _duplicates() -> Any:
+    """By name, as everything that few programs need: importing pyworker has to be quick."""
+    return import_module("pyworker.app.duplicates")
 
 
 def _app_again(kind: type[Celery], main: str | None, changes: dict[str, Any], fixed: dict[str, Any]) -> Celery:

@@ -18,8 +18,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from urllib.request import HTTPErrorProcessor, Request, build_opener
 
-from pyworker.app.choosing import app_or_default
-from pyworker.app.sharing import shared_task
+from pyworker.app.sharing import app_or_default, shared_task
 
 if TYPE_CHECKING:
     from pyworker.app.base import Celery
@@ -113,6 +112,7 @@ class _NoRedirectToOtherSchemes(HTTPErrorProcessor):
         location = response.headers.get("Location", "")
         scheme = urlsplit(location).scheme.lower()
         if 300 <= response.status < 400 and scheme and scheme not in _SCHEMES:
+            response.close()
             raise InvalidResponseError(f"{request.full_url}: redirects to {location!r}")
         return super().http_response(request, response)
 

@@ -20,6 +20,7 @@ from pyworker.signals import (
     celeryd_after_setup,
     celeryd_init,
     import_modules,
+    task_received,
     worker_before_create_process,
     worker_init,
     worker_ready,
@@ -123,9 +124,8 @@ class NativeWorkerApp:
     def engine_config(self) -> EngineConfig:
         """Return the engine's configuration; the same object from the second call on."""
         if self._config is None:
-            self._config = engine_config(
-                self.app, self.hostname, self._options, self.tasks(), strategy_logger.isEnabledFor(logging.INFO)
-            )
+            notices_receipts = strategy_logger.isEnabledFor(logging.INFO) or bool(task_received.receivers)
+            self._config = engine_config(self.app, self.hostname, self._options, self.tasks(), notices_receipts)
         return self._config
 
     def banner(self) -> str:
@@ -191,7 +191,7 @@ class NativeWorkerApp:
                 made(channel).declare()
 
     def on_received(self, notice: Notice) -> None:
-        """Log the receipt of a task."""
+        """Log the receipt of a task and send ``task_received``."""
         headers = json.loads(notice.headers) if notice.headers else {}
         data = {
             "id": notice.task_id,
@@ -201,6 +201,8 @@ class NativeWorkerApp:
             "eta": headers.get("eta"),
         }
         strategy_logger.info("Task %(name)s[%(id)s] received", data, extra={"data": data})
+        if task_received.receivers:
+            task_received.send(sender=self, request=self._deliveries.request_of(notice))
 
     def on_delivery(self, notice: Notice) -> Verdict:
         """Do what has to be done about a delivery that needs the main process."""

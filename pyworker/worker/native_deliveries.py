@@ -282,6 +282,12 @@ class NativeDeliveries:
         )  # fmt: skip
         return Context(fields)
 
+    def request_of(self, notice: Notice) -> Context:
+        """Return the request of a message as receivers of signals get it."""
+        request = self._request(notice)
+        request.update(name=notice.task_name, task_name=notice.task_name, task_id=notice.task_id)
+        return request
+
     def _payload(self, notice: Notice) -> Any:
         body = notice.body
         method = _object(notice.headers).get("compression")

@@ -58,6 +58,8 @@ class Answers(BaseHTTPRequestHandler):
             status = 302
         elif path == "/slow":
             self.never.wait(20)
+            self.close_connection = True
+            return
         self.send_response(status)
         if path == "/file":
             self.send_header("Location", "file:///etc/passwd")
