@@ -68,7 +68,9 @@ class EagerResult(AsyncResult[Any]):
 
     wait = get  # type: ignore[assignment]
 
-    def then(self, callback: Callable[..., Any], on_error: Callable[..., Any] | None = None) -> EagerResult:
+    def then(
+        self, callback: Callable[[Any], Any], on_error: Callable[[BaseException], Any] | None = None, weak: bool = False
+    ) -> EagerResult:
         """Call a function with this result, now."""
         callback(self)
         return self
