@@ -105,7 +105,8 @@ def run_eagerly(
         options = {**sig.options, "retries": request["retries"] + 1}
         return task.apply(sig.args, sig.kwargs, throw=throw, **options)
     traceback = run.einfo.traceback if run.einfo is not None else None
-    return EagerResult(run.task_id, run.returned, run.state or states.SUCCESS, traceback=traceback, name=task.name)
+    state = run.state or states.SUCCESS
+    return EagerResult(run.task_id, run.returned, state, traceback, task.name, task.app)
 
 
 class _EagerRun:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyworker import states
 from pyworker.current import refuse_to_block
 from pyworker.exceptions import TaskRevokedError
 from pyworker.result import AsyncResult
+
+if TYPE_CHECKING:
+    from pyworker.app import Celery
 
 
 class EagerResult(AsyncResult[Any]):
@@ -20,16 +23,26 @@ class EagerResult(AsyncResult[Any]):
         state: how it ended.
         traceback: the exception's traceback, as text.
         name: the task's name.
+        app: the task's app.
     """
 
     __slots__ = ()
 
     def __init__(
-        self, id: str, ret_value: Any, state: str, traceback: str | None = None, name: str | None = None
+        self,
+        id: str,
+        ret_value: Any,
+        state: str,
+        traceback: str | None = None,
+        name: str | None = None,
+        app: Celery | None = None,
     ) -> None:
-        # Not the base's own: that wants an app, and there is nothing to ask one for.
+        # Not the base's own: that wants an app, and there may be none any more when a result is unpickled.
         self.id = id
+        self.app = app  # type: ignore[assignment]
         self._backend = None
+        self._callbacks = []
+        self._graph = None
         self.task_name = name
         self.parent = None
         self.ignored = False
