@@ -25,6 +25,7 @@ from pyworker.task import Task
 if TYPE_CHECKING:
     from pyworker.app.log import Logging
     from pyworker.backends.base import Backend
+    from pyworker.control_client import ControlClient
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -177,6 +178,13 @@ class Celery(Connecting):
         if "worker" not in arguments:
             raise ValueError("The worker sub-command must be specified in argv; app.start() runs other commands.")
         return self.start(arguments)
+
+    @property
+    def control(self) -> ControlClient:
+        """Remote control of this app's workers."""
+        # By name, as logging: most programs only send tasks.
+        found: ControlClient = import_module("pyworker.control_client").ControlClient(self)
+        return found
 
     @property
     def log(self) -> Logging:

@@ -18,6 +18,7 @@ _REASONS = {
     "worker_agent": "there are no agents; what they did is done by a process manager",
     "worker_autoscaler": "the pool is scaled by the native engine, not by a class",
     "worker_consumer": "the consumer is native, not a class",
+    "worker_direct": "there are no queues of single workers; give workers queues by -Q",
     "worker_timer": "timers are native, not a class",
     "worker_pool_start_method": "children are forked by a server that has no threads; use fork",
     "task_protocol": "only protocol 2 is published; protocol 1 is understood",
