@@ -17,7 +17,8 @@ from pyworker.canvas import (
     xstarmap,
 )
 from pyworker.compat import install
-from pyworker.current import get_current_task
+from pyworker.current import current_app, current_task, get_current_task
+from pyworker.identifiers import uuid
 from pyworker.result import AsyncResult, GroupResult, ResultSet
 from pyworker.task import Task
 from pyworker.version import __version__
@@ -33,6 +34,8 @@ __all__ = [
     "chain",
     "chord",
     "chunks",
+    "current_app",
+    "current_task",
     "get_current_task",
     "group",
     "install",
@@ -42,6 +45,7 @@ __all__ = [
     "signature",
     "states",
     "subtask",
+    "uuid",
     "xmap",
     "xstarmap",
 ]

@@ -8,18 +8,34 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyworker.conf_defaults import SETTINGS, Setting
+from pyworker.conf_defaults import BY_NAME, canonical, in_namespace, warn_if_unknown
 from pyworker.exceptions import ImproperlyConfigured
 
-_BY_NAME: dict[str, Setting] = {setting.name: setting for setting in SETTINGS}
-_BY_OLD_NAME: dict[str, str] = {old: setting.name for setting in SETTINGS for old in setting.old_names}
-_BY_OLD_NAME.update({"BROKER_TRANSPORT": "broker_transport", "CELERYD_LOG_LEVEL": "worker_log_level"})
+if TYPE_CHECKING:
+    from pyworker.conf_defaults import Setting
+
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0", ""})
+_CONTAINERS = (Mapping, list, tuple, set, frozenset)
+#: Variables of the environment that count before everything else, as in Celery.
+_ENVIRONMENT = {
+    "broker_url": "CELERY_BROKER_URL",
+    "broker_read_url": "CELERY_BROKER_READ_URL",
+    "broker_write_url": "CELERY_BROKER_WRITE_URL",
+    "result_backend": "CELERY_RESULT_BACKEND",
+}
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "task_protocol": (1, 2),
+    "task_default_delivery_mode": (1, 2, "1", "2", "transient", "persistent"),
+    "task_default_queue_type": ("classic", "quorum"),
+    "task_create_missing_queue_type": ("classic", "quorum"),
+    "worker_pool_start_method": ("fork", "spawn", "forkserver"),
+}
 
 
 def _refuse(setting: Setting, value: object) -> ImproperlyConfigured:
@@ -56,16 +72,28 @@ def _checked(name: str, value: Any) -> Any:
     Raises:
         ImproperlyConfigured: it cannot be that; names the setting.
     """
-    setting = _BY_NAME.get(name)
+    setting = BY_NAME.get(name)
     if setting is None or value is None:
         return value
+    choices = _CHOICES.get(name)
+    if choices is not None and (isinstance(value, bool) or value not in choices):
+        raise ImproperlyConfigured(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
     if setting.kind in ("int", "float"):
         return _number(setting, value)
     if setting.kind == "bool":
         return _boolean(setting, value)
     if setting.kind == "dict" and not isinstance(value, Mapping):
         raise _refuse(setting, value)
+    if setting.kind == "str" and (isinstance(value, (bool, *_CONTAINERS)) or not _is_text(value)):
+        raise _refuse(setting, value)
+    if setting.kind == "list" and not isinstance(value, (list, tuple, set, frozenset)):
+        raise _refuse(setting, value)
     return value
+
+
+def _is_text(value: Any) -> bool:
+    """Texts, paths, classes that are named by texts elsewhere, and numbers such as ports."""
+    return isinstance(value, (str, bytes, os.PathLike, type, int))
 
 
 class Settings:
@@ -76,17 +104,79 @@ class Settings:
         own(self, "version", 0)
         #: Given to the app's constructor: not touched by a later ``config_from_object``.
         own(self, "_fixed", {name: _checked(name, value) for name, value in (fixed or {}).items()})
+        for name in self._fixed:
+            warn_if_unknown(name)
         own(self, "_changes", {})
         own(self, "_loaded", {})
+        own(self, "_extra", {})
         own(self, "_added_defaults", [])
-        own(self, "_pending", None)
+        own(self, "_own_defaults", {})
+        own(self, "_found", {})
+        own(self, "_source", None)
+        own(self, "_is_ready", False)
+        own(self, "_lock", threading.RLock())
+        own(self, "before_load", None)
+        own(self, "after_load", None)
 
     version: int
     _fixed: dict[str, Any]
     _changes: dict[str, Any]
     _loaded: dict[str, Any]
+    #: Values of the source that are no settings, for ``app.conf.anything``.
+    _extra: Mapping[str, Any]
     _added_defaults: list[Mapping[str, Any] | Callable[[], Mapping[str, Any]]]
-    _pending: Callable[[], Mapping[str, Any]] | None
+    _own_defaults: dict[str, dict[str, Any]]
+    #: Settings that were looked up since the last change.
+    _found: dict[str, Any]
+    _source: Callable[[], Loaded] | None
+    _is_ready: bool
+    _lock: threading.RLock
+    #: Called around loading, which happens when a setting is first read.
+    before_load: Callable[[], None] | None
+    after_load: Callable[[], None] | None
+
+    # -- life
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the settings were loaded, which happens when one is first read."""
+        return self._is_ready
+
+    def hook(self, before_load: Callable[[], None], after_load: Callable[[], None]) -> None:
+        """Have these called around loading."""
+        object.__setattr__(self, "before_load", before_load)
+        object.__setattr__(self, "after_load", after_load)
+
+    def load(self) -> None:
+        """Load the source, if there is one that is not loaded yet.
+
+        Raises:
+            ImproperlyConfigured: it cannot be loaded, or has a value that a setting cannot be.
+        """
+        with self._lock:
+            if self._is_ready or self._is_loading:
+                return
+            object.__setattr__(self, "_is_loading", True)
+            try:
+                self._load_source()
+            finally:
+                object.__setattr__(self, "_is_loading", False)
+        # Outside the lock: what is told may wait for other threads that read settings.
+        if self.after_load is not None:
+            self.after_load()
+
+    def _load_source(self) -> None:
+        if self.before_load is not None:
+            self.before_load()
+        if self._source is not None:
+            found = self._source()
+            loaded = {name: _checked(name, value) for name, value in found.settings.items()}
+            object.__setattr__(self, "_loaded", loaded)
+            object.__setattr__(self, "_extra", found.extra)
+        object.__setattr__(self, "_is_ready", True)
+        self._changed()
+
+    _is_loading = False
 
     # -- reading
 
@@ -99,9 +189,24 @@ class Settings:
             raise AttributeError(f"no setting is called {name!r}") from None
 
     def __getitem__(self, name: str) -> Any:
-        if self._pending is not None:
-            self._load()
-        key = _BY_OLD_NAME.get(name, name)
+        try:
+            return self._found[name]
+        except KeyError:
+            pass
+        if not self._is_ready:
+            self.load()
+        # Kept before it is looked for: a change meanwhile must not be covered by what was true before it.
+        kept = self._found
+        key = canonical(name)
+        variable = _ENVIRONMENT.get(key)
+        if variable is not None and os.environ.get(variable):
+            return os.environ[variable]
+        value = self._look_up(key, name)
+        if variable is None and self._is_ready:
+            kept[name] = value
+        return value
+
+    def _look_up(self, key: str, name: str) -> Any:
         for layer in (self._changes, self._fixed, self._loaded):
             if key in layer:
                 return layer[key]
@@ -109,7 +214,11 @@ class Settings:
             values = added() if callable(added) else added
             if key in values:
                 return values[key]
-        return _BY_NAME[key].default
+        if key in BY_NAME:
+            default = BY_NAME[key].default
+            # Every app its own: people add to them in place (beat_schedule).
+            return self._own_defaults.setdefault(key, dict(default)) if isinstance(default, dict) else default
+        return self._extra[name]
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return a setting, or the default if nothing of that name exists."""
@@ -123,17 +232,49 @@ class Settings:
 
     def keys(self) -> Iterator[str]:
         """Names of all settings that have a value."""
-        if self._pending is not None:
-            self._load()
-        return iter({**_BY_NAME, **self._loaded, **self._fixed, **self._changes})
+        return iter({**BY_NAME, **self._set()})
 
     __iter__ = keys
 
-    def table(self, *, with_defaults: bool = False) -> dict[str, Any]:
-        """Return the settings that were given, or all, with passwords and secrets hidden: for people to see."""
-        names = list(self.keys())
-        given = {name for layer in (self._changes, self._fixed, self._loaded) for name in layer}
-        return {name: _shown(name, self[name]) for name in names if with_defaults or name in given}
+    def _set(self) -> dict[str, Any]:
+        """What differs from the reference: everything that was loaded, given or changed."""
+        if not self._is_ready:
+            self.load()
+        found: dict[str, Any] = {}
+        for added in reversed(self._added_defaults):
+            found.update(added() if callable(added) else added)
+        found.update({**self._loaded, **self._fixed, **self._changes})
+        return found
+
+    def without_defaults(self) -> dict[str, Any]:
+        """Return what was set, loaded or added, without the reference's own defaults."""
+        return {name: self[name] for name in self._set()}
+
+    def value_set_for(self, name: str) -> bool:
+        """Whether a setting was set, loaded or added."""
+        return canonical(name) in self._set()
+
+    def table(self, with_defaults: bool = False, censored: bool = True) -> dict[str, Any]:
+        """Return the settings by name.
+
+        Args:
+            with_defaults: also those that nobody set.
+            censored: mask passwords and what else has a secret's name.
+        """
+        names = sorted(self.keys() if with_defaults else self._set())
+        found = {name: self[name] for name in names if not name.startswith("_")}
+        if not censored:
+            return found
+        # By name: only people need it.
+        mask = importlib.import_module("pyworker.conf_display").without_secrets
+        return {name: mask(name, value) for name, value in found.items()}
+
+    def humanize(self, with_defaults: bool = False, censored: bool = True) -> str:
+        """Return :meth:`table` as text, a line per setting."""
+        text: str = importlib.import_module("pyworker.conf_display").as_text(
+            self.table(with_defaults, censored).items()
+        )
+        return text
 
     # -- writing
 
@@ -141,7 +282,8 @@ class Settings:
         self[name] = value
 
     def __setitem__(self, name: str, value: Any) -> None:
-        key = _BY_OLD_NAME.get(name, name)
+        key = canonical(name)
+        warn_if_unknown(key, name)
         self._changes[key] = _checked(key, value)
         self._changed()
 
@@ -164,44 +306,30 @@ class Settings:
 
     # -- loading
 
-    def load_later(self, source: Callable[[], Mapping[str, Any]]) -> None:
+    def load_later(self, source: Callable[[], Loaded]) -> None:
         """Take the settings from a source when one is first read; what was set so far is forgotten."""
         self._changes.clear()
-        object.__setattr__(self, "_pending", source)
+        object.__setattr__(self, "_source", source)
+        object.__setattr__(self, "_is_ready", False)
         self._changed()
 
-    def _load(self) -> None:
-        source = self._pending
-        object.__setattr__(self, "_pending", None)
-        if source is not None:
-            loaded = {name: _checked(name, value) for name, value in source().items()}
-            object.__setattr__(self, "_loaded", loaded)
-            self._changed()
-
     def _changed(self) -> None:
+        object.__setattr__(self, "_found", {})
         object.__setattr__(self, "version", self.version + 1)
 
 
 _MISSING = object()
-_SECRET = re.compile(r"API|TOKEN|KEY|SECRET|PASS|SIGNATURE", re.IGNORECASE)
-_URL = re.compile(r"^([a-z0-9+.-]+://[^/@:]*):[^/@]*@", re.IGNORECASE)
 
 
-def _shown(name: str, value: Any) -> Any:
-    """Return what may be shown of a setting, as JSON can carry it."""
-    if _SECRET.search(name) and isinstance(value, str):
-        return "********"
-    if isinstance(value, str):
-        return _URL.sub(r"\1:********@", value)
-    if isinstance(value, Mapping):
-        return {str(key): _shown(str(key), each) for key, each in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_shown("", each) for each in value]
-    return value if value is None or isinstance(value, (bool, int, float)) else repr(value)
+class Loaded(NamedTuple):
+    """What a source of settings holds: settings, and the other names that it has."""
+
+    settings: dict[str, Any]
+    extra: Mapping[str, Any]
 
 
-def settings_of(source: object, namespace: str | None = None) -> dict[str, Any]:
-    """Read settings from a module, object, mapping, or the name of one.
+def settings_of(source: object, namespace: str | None = None) -> Loaded:
+    """Read settings from a module, object, mapping, or the name of one; names that look like settings warn.
 
     Args:
         source: an object with settings as attributes, a mapping, or ``"module"``, ``"module:attribute"``,
@@ -212,34 +340,38 @@ def settings_of(source: object, namespace: str | None = None) -> dict[str, Any]:
         ImproperlyConfigured: the named object does not exist.
     """
     found = _imported(source) if isinstance(source, str) else source
-    items = found.items() if isinstance(found, Mapping) else _attributes(found)
-    if not namespace:
-        return {_canonical(name): value for name, value in items if _is_setting(name)}
-    prefix = namespace.upper() + "_"
-    stripped = {name[len(prefix) :]: value for name, value in items if name.upper().startswith(prefix)}
-    return {name.lower(): value for name, value in stripped.items()}
+    items = dict(found) if isinstance(found, Mapping) else _attributes(found)
+    settings: dict[str, Any] = {}
+    for name, value in items.items():
+        key = in_namespace(name, namespace) if namespace else canonical(name)
+        if key is None:
+            continue
+        if key in BY_NAME or namespace:
+            settings[key] = value
+        if not callable(value) and not isinstance(value, ModuleType):
+            warn_if_unknown(key, name)
+    if "TIME_ZONE" in items:
+        # Django's own setting counts where ours is not set.
+        settings.setdefault("timezone", items["TIME_ZONE"])
+    return Loaded(settings, items)
 
 
-def settings_of_environment(variable: str, silent: bool = False, namespace: str | None = None) -> dict[str, Any]:
-    """Read settings from the module that an environment variable names."""
+def settings_of_environment(variable: str, silent: bool = False, namespace: str | None = None) -> Loaded:
+    """Read settings from the module that an environment variable names.
+
+    Raises:
+        ImproperlyConfigured: the variable is not set, or the module does not exist.
+    """
     name = os.environ.get(variable)
     if not name:
         if silent:
-            return {}
+            return Loaded({}, {})
         raise ImproperlyConfigured(f"The environment variable {variable!r} is not set: it must name the configuration")
     return settings_of(name, namespace)
 
 
-def _canonical(name: str) -> str:
-    return _BY_OLD_NAME.get(name, name.lower() if name.isupper() else name)
-
-
-def _is_setting(name: str) -> bool:
-    return not name.startswith("_") and (_canonical(name) in _BY_NAME)
-
-
-def _attributes(found: object) -> list[tuple[str, Any]]:
-    return [(name, getattr(found, name)) for name in dir(found) if not name.startswith("_")]
+def _attributes(found: object) -> dict[str, Any]:
+    return {name: getattr(found, name) for name in dir(found) if not name.startswith("_")}
 
 
 def _imported(name: str) -> object:

@@ -12,7 +12,8 @@ from contextlib import nullcontext
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from pyworker.exceptions import ImproperlyConfigured
+from pyworker.exceptions import DuplicateNodenameWarning, ImproperlyConfigured
+from pyworker.routing import Router
 
 if TYPE_CHECKING:
     from pyworker.app import Celery
@@ -23,10 +24,6 @@ Destination = Sequence[str] | str | None
 
 _DEFAULT_TIMEOUT_S = 1.0
 _DEFAULT_SIGNAL = "SIGTERM"
-
-
-class DuplicateNodenameWarning(UserWarning):
-    """Two workers answered under one name."""
 
 
 class ControlClient:
@@ -130,6 +127,17 @@ class ControlClient:
         return replies
 
     # -- commands
+
+    def purge(self, connection: Any = None) -> int:
+        """Delete all messages that wait in the app's queues; returns their number.
+
+        Args:
+            connection: a ``kombu.Connection`` to use.
+        """
+        with self._app.connection_or_acquire(connection) as opened, opened.channel() as channel:
+            return sum(channel.queue_purge(name) or 0 for name in Router(self._app.conf).names())
+
+    discard_all = purge
 
     def inspect(self, destination: Destination = None, timeout: float = _DEFAULT_TIMEOUT_S, **options: Any) -> Inspect:
         """Return the questions that can be asked; options as of :meth:`broadcast`."""

@@ -54,6 +54,26 @@ class AlwaysEagerIgnored(PyworkerWarning):
     """``send_task`` sends although ``task_always_eager`` is set."""
 
 
+class DuplicateTaskNameWarning(PyworkerWarning):
+    """Several functions want to be the task of one name."""
+
+
+class DuplicateNodenameWarning(PyworkerWarning):
+    """Several workers have one node name."""
+
+
+class FixupWarning(PyworkerWarning):
+    """The surroundings ask for something that cannot be done, such as Django's settings without Django."""
+
+
+class NotConfigured(PyworkerWarning):
+    """There is no configuration module."""
+
+
+class SecurityWarning(PyworkerWarning):
+    """Something may be unsafe."""
+
+
 class ImproperlyConfigured(PyworkerError):
     """A setting or option is missing, wrong, or not supported; the text names it."""
 

@@ -17,18 +17,26 @@ _COLORS = {"DEBUG": "\033[1;34m", "WARNING": "\033[1;33m", "ERROR": "\033[1;31m"
 _PLAIN = "\033[0m"
 
 
-class _ColorFormatter(logging.Formatter):
-    def __init__(self, text: str, datefmt: str | None, use_color: bool) -> None:
-        super().__init__(text, datefmt)
-        self._use_color = use_color
+class ColorFormatter(logging.Formatter):
+    """Colours records by their level.
+
+    Args:
+        fmt, datefmt: as of ``logging.Formatter``.
+        use_color: whether to.
+    """
+
+    def __init__(self, fmt: str | None = None, datefmt: str | None = None, use_color: bool = True) -> None:
+        super().__init__(fmt, datefmt)
+        self.use_color = use_color
 
     def format(self, record: logging.LogRecord) -> str:
+        """Format a record."""
         text = super().format(record)
-        color = _COLORS.get(record.levelname) if self._use_color else None
+        color = _COLORS.get(record.levelname) if self.use_color else None
         return f"{color}{text}{_PLAIN}" if color else text
 
 
-class TaskFormatter(_ColorFormatter):
+class TaskFormatter(ColorFormatter):
     """Adds the running task's name and id."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -85,19 +93,30 @@ def level_number(level: str | int | None) -> int:
     return int(level) if level.isdigit() else int(getattr(logging, level.upper()))
 
 
-def configure_logging(conf: Settings, level: str | int | None, logfile: str | None, use_color: bool | None) -> None:
-    """Set up the root and the task logger, unless a receiver of ``setup_logging`` does."""
+def configure_logging(conf: Settings, level: str | int | None, logfile: str | None, use_color: bool | None) -> bool:
+    """Set up the root and the task logger, unless a receiver of ``setup_logging`` does.
+
+    Returns:
+        Whether a receiver did.
+
+    Raises:
+        Exception: what a receiver raised.
+    """
     number = level_number(level)
-    color = _wants_color(conf.worker_log_color if use_color is None else use_color, logfile)
+    color = wants_color(conf.worker_log_color if use_color is None else use_color, logfile)
     text = conf.worker_log_format
-    if setup_logging.send(sender=None, loglevel=number, logfile=logfile, format=text, colorize=color):
-        return
+    answers = setup_logging.send(sender=None, loglevel=number, logfile=logfile, format=text, colorize=color)
+    for _, answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    if answers:
+        return True
     root = logging.getLogger()
     if conf.worker_hijack_root_logger:
         for name in (None, "celery", "celery.task", "celery.redirected"):
             logging.getLogger(name).handlers = []
     if not root.handlers:
-        _add_handler(root, logfile, _ColorFormatter(text, conf.worker_log_datefmt, color))
+        _add_handler(root, logfile, ColorFormatter(text, conf.worker_log_datefmt, color))
     root.setLevel(number)
     named = {"loglevel": number, "logfile": logfile, "format": text, "colorize": color}
     after_setup_logger.send(sender=None, logger=root, **named)
@@ -107,15 +126,17 @@ def configure_logging(conf: Settings, level: str | int | None, logfile: str | No
     tasks.propagate = False
     after_setup_task_logger.send(sender=None, logger=tasks, **{**named, "format": conf.worker_task_log_format})
     logging.captureWarnings(True)
+    return False
 
 
-def redirect_stdouts(level: str | int) -> None:
+def redirect_stdouts(level: str | int, name: str = "celery.redirected") -> None:
     """Turn what is printed into log records."""
-    stream: Any = LoggedStream(logging.getLogger("celery.redirected"), level_number(level))
+    stream: Any = LoggedStream(logging.getLogger(name), level_number(level))
     sys.stdout = sys.stderr = stream
 
 
-def _wants_color(wanted: bool | None, logfile: str | None) -> bool:
+def wants_color(wanted: bool | None, logfile: str | None) -> bool:
+    """Whether records are coloured: if nothing is against it and they go to a terminal."""
     stream = sys.__stderr__
     return wanted is not False and logfile is None and stream is not None and stream.isatty()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import importlib
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -25,15 +24,20 @@ class Queue(NamedTuple):
     exchange_type: str
     routing_key: str
     delivery_mode: int | None = None
+    #: The ``kombu.Queue`` that it was configured as, if it was.
+    declared: Any = None
 
 
 class Destination(NamedTuple):
     """Where a message goes, and what its delivery info says about that."""
 
+    #: The queue, empty if only the broker knows which ones the exchange leads to.
     queue: str
     exchange: str
     routing_key: str
     delivery_mode: int
+    #: What has to exist before the message is sent: queues of ours, exchanges of kombu.
+    declares: tuple[Any, ...] = ()
 
 
 class MapRoute:
@@ -47,7 +51,7 @@ class MapRoute:
             if isinstance(key, re.Pattern):
                 self._by_pattern.append((key, route))
             elif "*" in key:
-                self._by_pattern.append((re.compile(fnmatch.translate(key)), route))
+                self._by_pattern.append((_pattern(key), route))
             else:
                 self._by_name[key] = route
 
@@ -58,13 +62,20 @@ class MapRoute:
         return next((route for pattern, route in self._by_pattern if pattern.match(name)), None)
 
 
+def _pattern(glob: str) -> re.Pattern[str]:
+    # Not at the top: few programs have patterns.
+    from fnmatch import translate
+
+    return re.compile(translate(glob))
+
+
 class Router:
     """Routes as the settings say; made anew when they change."""
 
     def __init__(self, conf: Settings) -> None:
         self._conf = conf
         self._queues = _configured_queues(conf)
-        self._routers = _prepare(conf.task_routes)
+        self._routers = prepare(conf.task_routes)
         #: Whether routes depend on the task's name alone.
         self.is_static = all(isinstance(router, MapRoute) for router in self._routers)
 
@@ -96,32 +107,50 @@ class Router:
         return known
 
     def destination(self, options: Mapping[str, Any]) -> Destination:
-        """Return where routed options lead.
+        """Return where routed options lead: straight into a queue if that is what the exchange would do.
 
         Raises:
-            ImproperlyConfigured: through an exchange that this publisher cannot resolve by itself.
+            ImproperlyConfigured: neither a queue nor an exchange or key is named.
         """
         queue: Queue | None = options.get("queue")
-        exchange = getattr(options.get("exchange"), "name", options.get("exchange"))
-        routing_key = options.get("routing_key")
+        given = options.get("exchange")
+        exchange, routing_key = getattr(given, "name", given), options.get("routing_key")
         mode = _delivery_mode(
             options.get("delivery_mode")
             or (queue.delivery_mode if queue else None)
             or self._conf.task_default_delivery_mode
         )
-        kind = options.get("exchange_type") or (queue.exchange_type if queue else "direct")
-        if queue is not None and (not exchange or not routing_key) and kind == "direct":
-            return Destination(queue.name, "", queue.name, mode)
-        if queue is not None:
-            exchange, routing_key = exchange or queue.exchange, routing_key or queue.routing_key
-            if (exchange, routing_key) == (queue.exchange, queue.routing_key) and kind in ("direct", "topic"):
-                return Destination(queue.name, exchange, routing_key, mode)
-        if not exchange and routing_key:
+        if queue is None:
+            if exchange:
+                key = routing_key or self._conf.task_default_routing_key or ""
+                return Destination("", exchange, key, mode, self._declared(given))
+            if not routing_key:
+                raise ImproperlyConfigured("a task needs a queue, or an exchange or routing_key, to go to")
             return Destination(routing_key, "", routing_key, mode)
-        raise ImproperlyConfigured(
-            f"exchange {exchange!r} with routing_key {routing_key!r} ({kind}): publishing through exchanges other "
-            "than a queue's own is not supported yet; route to a queue"
-        )
+        kind = options.get("exchange_type") or queue.exchange_type
+        if kind == "direct" and (not exchange or not routing_key):
+            return Destination(queue.name, "", queue.name, mode, (queue,))
+        exchange, routing_key = exchange or queue.exchange, routing_key or queue.routing_key
+        is_its_own = kind == "direct" and (exchange, routing_key) == (queue.exchange, queue.routing_key)
+        if is_its_own and self._leads_to_one(queue):
+            return Destination(queue.name, exchange, routing_key, mode, (queue,))
+        return Destination("", exchange, routing_key, mode, (queue, *self._declared(given or exchange)))
+
+    def _declared(self, exchange: Any) -> tuple[Any, ...]:
+        """What is known of an exchange: itself as an object, else the queues that are bound to it."""
+        if not isinstance(exchange, str):
+            return (exchange,)
+        return tuple(queue for queue in self._queues.values() if exchange in _exchanges_of(queue))
+
+    def _leads_to_one(self, queue: Queue) -> bool:
+        """Whether no other configured queue is bound to the same exchange by the same key."""
+        same = (queue.exchange, queue.routing_key)
+        others = (other for other in self._queues.values() if (other.exchange, other.routing_key) == same)
+        return all(other.name == queue.name for other in others)
+
+    def queues(self) -> list[Queue]:
+        """Return the configured queues."""
+        return list(self._queues.values())
 
     def names(self) -> list[str]:
         """Names of the queues that a worker consumes from by default."""
@@ -138,8 +167,14 @@ class Router:
         self, router: RouterFunction, name: str, args: Any, kwargs: Any, options: Any, task: Any
     ) -> Mapping[str, Any] | str | None:
         if hasattr(router, "route_for_task"):
-            return router.route_for_task(name, args, kwargs)  # type: ignore[no-any-return]
+            return router.route_for_task(name, args or (), kwargs or {})  # type: ignore[no-any-return]
         return router(name, args or (), kwargs or {}, options, task=task)
+
+
+def _exchanges_of(queue: Queue) -> set[str]:
+    """Names of the exchanges that a queue is bound to."""
+    bindings = getattr(queue.declared, "bindings", None) or ()
+    return {queue.exchange, *(binding.exchange.name for binding in bindings)}
 
 
 def _delivery_mode(value: Any) -> int:
@@ -160,6 +195,7 @@ def as_queue(queue: Any, conf: Settings) -> Queue:
         getattr(exchange, "type", None) or default_kind,
         queue.routing_key or conf.task_default_routing_key or queue.name,
         getattr(exchange, "delivery_mode", None),
+        queue if getattr(exchange, "name", None) else None,
     )
 
 
@@ -182,13 +218,18 @@ def _configured_queues(conf: Settings) -> dict[str, Queue]:
     return {queue.name: queue for queue in queues}
 
 
-def _prepare(routes: Any) -> list[RouterFunction]:
+def prepare(routes: Any) -> list[RouterFunction]:
     """Turn ``task_routes`` in any of its forms into routers."""
     if not routes:
         return []
-    if not isinstance(routes, (list, tuple)):
+    if not isinstance(routes, (list, tuple)) or all(_is_pair(route) for route in routes):
         routes = (routes,)
     return [_router(route) for route in routes]
+
+
+def _is_pair(route: Any) -> bool:
+    """Whether this is a pattern with its route, and no router."""
+    return isinstance(route, tuple) and len(route) == 2 and isinstance(route[1], (Mapping, str))
 
 
 def _router(route: Any) -> RouterFunction:

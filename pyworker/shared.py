@@ -13,11 +13,20 @@ if TYPE_CHECKING:
 Factory = Callable[["Celery"], "Task[..., Any]"]
 
 _factories: dict[str, Factory] = {}
+#: Counts every change, so that an app knows whether it has seen them all.
+_count = 0
 
 
 def share_task(name: str, factory: Factory) -> None:
     """Have every app make a task of this name."""
+    global _count
     _factories[name] = factory
+    _count += 1
+
+
+def shared_count() -> int:
+    """Return a number that grows with every task that is shared."""
+    return _count
 
 
 def shared_tasks() -> dict[str, Factory]:

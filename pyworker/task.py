@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, ParamSpec, TypeVar, overload
 
+from pyworker.canvas.chain import chain
+from pyworker.canvas.group import group
 from pyworker.canvas.maps import chunks, xmap, xstarmap
-from pyworker.canvas.signature import Signature, as_list, signature
-from pyworker.current import Stack, find_current_app, get_current_worker_task, task_stack
+from pyworker.canvas.signature import Signature, as_list, maybe_signature, signature
+from pyworker.current import (
+    Stack,
+    denied_join_result,
+    find_current_app,
+    get_current_worker_task,
+    task_stack,
+)
 from pyworker.exceptions import (
     Ignore,
     ImproperlyConfigured,
@@ -27,20 +36,30 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from pyworker.app import Celery
+    from pyworker.eager_result import EagerResult
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class Configured:
-    """A task attribute that has its setting's value unless the task's class or the decorator sets it."""
+    """A task attribute that has its setting's value unless the task's class or the decorator sets it.
 
-    def __init__(self, setting: str) -> None:
+    Args:
+        setting: the setting's name.
+        fallback: the attribute that counts when the setting is None.
+    """
+
+    def __init__(self, setting: str, fallback: str = "") -> None:
         self._setting = setting
+        self._fallback = fallback
 
     def __get__(self, task: Task[Any, Any] | None, owner: type[Task[Any, Any]]) -> Any:
         app = task.app if task is not None else owner._app
-        return None if app is None else app.conf[self._setting]
+        value = None if app is None else app.conf[self._setting]
+        if value is None and self._fallback:
+            return getattr(owner if task is None else task, self._fallback)
+        return value
 
 
 #: Attributes of a task that are options of its messages.
@@ -98,10 +117,17 @@ class Task(Generic[P, R]):
     track_started: Any = Configured("task_track_started")
     acks_late: Any = Configured("task_acks_late")
     acks_on_failure_or_timeout: Any = Configured("task_acks_on_failure_or_timeout")
+    acks_on_failure: Any = Configured("task_acks_on_failure", "acks_on_failure_or_timeout")
+    acks_on_timeout: Any = Configured("task_acks_on_timeout", "acks_on_failure_or_timeout")
+    retry_on_worker_lost: Any = Configured("task_retry_on_worker_lost")
     reject_on_worker_lost: Any = Configured("task_reject_on_worker_lost")
     ignore_result: Any = Configured("task_ignore_result")
     store_eager_result: Any = Configured("task_store_eager_result")
     store_errors_even_if_ignored: Any = Configured("task_store_errors_even_if_ignored")
+
+    #: Celery's classes of the worker's own request and strategy; a worker of ours refuses tasks that have one.
+    Request: ClassVar[Any] = None
+    Strategy: ClassVar[Any] = None
 
     #: Checks arguments by being called with them; None if they are not checked.
     __header__: Callable[..., Any] | None = None
@@ -132,7 +158,24 @@ class Task(Generic[P, R]):
     @property
     def backend(self) -> Any:
         """Where results are stored."""
-        return self.app.backend
+        return self.app.backend if self._backend is None else self._backend
+
+    @backend.setter
+    def backend(self, value: Any) -> None:
+        object.__setattr__(self, "_backend", value)
+
+    _backend: Any = None
+
+    @classmethod
+    def on_bound(cls, app: Celery) -> None:
+        """Called when the task became one of an app; to be overridden."""
+
+    @classmethod
+    def bind(cls, app: Celery) -> Celery:
+        """Make this a task of an app; returns the app."""
+        cls._app = app
+        cls.on_bound(app)
+        return app
 
     @property
     def request(self) -> Context:
@@ -180,7 +223,7 @@ class Task(Generic[P, R]):
         Args:
             args, kwargs: its arguments.
             task_id: its id, if a new one will not do.
-            producer: without effect; publishing is native.
+            producer: a ``kombu.Producer`` to publish through, instead of natively.
             link, link_error: what to send when it succeeds, or fails.
             shadow: another name for logs.
             options: ``countdown``, ``eta``, ``expires``, ``queue``, ``priority``, ``headers``, ``serializer``,
@@ -195,25 +238,102 @@ class Task(Generic[P, R]):
         given = () if args is None else args if type(args) is tuple or type(args) is list else _sequence(args)
         named = kwargs or {}
         self.check_arguments(given, named)
+        dump = self._dump_arguments
+        if dump is not None:
+            given, named = dump(given, named)
         app = self.app
         if app.conf.task_always_eager:
-            raise ImproperlyConfigured("task_always_eager is not supported yet")
+            eager: AsyncResult[R] = self._apply_as_if_sent(given, named, task_id, link, link_error, options)
+            return eager
         shadow = shadow or self.shadow_name(given, named, options)
         for option, value in (("link", link), ("link_error", link_error), ("shadow", shadow)):
             if value:
                 options[option] = value
         add_to_parent = options.pop("add_to_parent", True)
+        connection = options.pop("connection", None)
         parent = get_current_worker_task()
         if parent is not None:
             _inherit(parent, options, app)
         task_id = task_id or uuid()
         ignored = options.get("ignore_result")
-        app.publish_call(Call(self.name, self, task_id, given, named, options))
+        app.publish_call(Call(self.name, self, task_id, given, named, options, producer, connection))
         result: AsyncResult[R] = AsyncResult(task_id, None, self.name, app)
         result.ignored = self.ignore_result if ignored is None else ignored
         if parent is not None and add_to_parent:
             parent.add_trail(result)
         return result
+
+    async def aapply_async(
+        self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> AsyncResult[R]:
+        """Send the task from a coroutine, without holding up its event loop.
+
+        Arguments, options and exceptions as :meth:`apply_async`. The loop's own executor publishes, with the
+        caller's context variables; a task that is being run is the parent as in ``apply_async``.
+        """
+        # Only programs with an event loop have asyncio loaded.
+        import asyncio
+
+        parent = get_current_worker_task()
+        if parent is not None:
+            # The running task is known to this thread alone.
+            _inherit(parent, options, self.app)
+        result: AsyncResult[R] = await asyncio.to_thread(self.apply_async, args, kwargs, **options)
+        if parent is not None and options.get("add_to_parent", True):
+            parent.add_trail(result)
+        return result
+
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """Send the task from a coroutine with these arguments; see :meth:`aapply_async`."""
+        return await self.aapply_async(args, kwargs)
+
+    def apply(
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        link: Any = None,
+        link_error: Any = None,
+        task_id: str | None = None,
+        retries: int | None = None,
+        throw: bool | None = None,
+        **options: Any,
+    ) -> EagerResult:
+        """Run the task here and now, with all hooks and signals, its retries and what follows it.
+
+        Args:
+            args, kwargs: its arguments.
+            link, link_error: what to send afterwards.
+            task_id: its id, if a new one will not do.
+            retries: how often it was tried before.
+            throw: raise what it raises; as ``task_eager_propagates`` says if not given.
+            options: ``headers``, ``ignore_result``, ``logfile``, ``loglevel``, stamps.
+        """
+        # By name: only who runs tasks without a worker loads what runs them.
+        eager = import_module("pyworker.eager")
+        app = self.app
+        app.finalize()
+        task = app.registry.get(self.name, self)
+        request = eager.eager_request(
+            task, task_id or uuid(), retries or 0, {**options, "link": link, "link_error": link_error}
+        )
+        result: EagerResult = eager.run_eagerly(
+            task, tuple(args or ()), {} if kwargs is None else kwargs, request=request,
+            throw=app.conf.task_eager_propagates if throw is None else throw,
+        )  # fmt: skip
+        return result
+
+    def _apply_as_if_sent(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], task_id: str | None, link: Any, link_error: Any,
+        options: dict[str, Any],
+    ) -> Any:  # fmt: skip
+        """``task_always_eager``: arguments go through the serializer, waiting for results is refused inside."""
+        serializer = options.get("serializer") or self.serializer or "json"
+        given, named = import_module("pyworker.eager").sent_and_received(args, kwargs, serializer)
+        with denied_join_result():
+            return self.apply(given, named, link=link, link_error=link_error, task_id=task_id, **options)
+
+    #: Turns models among the arguments into plain data (``pydantic=True``).
+    _dump_arguments: ClassVar[Callable[..., Any] | None] = None
 
     def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise the ``TypeError`` that calling the task with these arguments would."""
@@ -377,28 +497,96 @@ class Task(Generic[P, R]):
             self.request.children.append(result)
         return result
 
-    def replace(self, sig: Any) -> NoReturn:
-        """End this run; the signature runs in its place, under its id.
+    def replace(self, sig: Any) -> Any:
+        """End this run; the signature runs in its place, under its id, and what was to follow the task follows it.
 
         Raises:
-            Ignore: always.
+            Ignore: always, unless the task runs eagerly: then the signature's result is returned.
+            ImproperlyConfigured: the signature cannot take the place.
         """
         if "chord" in sig.options:
             raise ImproperlyConfigured("A signature replacing a task must not be part of a chord")
+        if isinstance(sig, chain) and not sig.tasks:
+            raise ImproperlyConfigured("Cannot replace with an empty chain")
         request = self.request
+        sig = self._with_one_end(sig)
         for callback in as_list(request.callbacks):
             sig.link(callback)
         for errback in as_list(request.errbacks):
             sig.link_error(errback)
-        options = {
-            "chain": request.chain, "chord": request.chord, "group_id": request.group,
-            "group_index": request.group_index, "root_id": request.root_id,
-            "replaced_task_nesting": request.replaced_task_nesting + 1,
-        }  # fmt: skip
-        sig.set(**{name: value for name, value in options.items() if value is not None})
+        if isinstance(sig, chain) and "link" in sig.options:
+            # They belong to the chain's present end, which may get a continuation below.
+            last = maybe_signature(sig.tasks[-1])
+            for callback in as_list(sig.options.pop("link")):
+                last.link(callback)
         sig.freeze(request.id)
+        nesting = request.replaced_task_nesting + 1
+        sig.set(
+            chord=request.chord, group_id=request.group, group_index=request.group_index, root_id=request.root_id,
+            replaced_task_nesting=nesting,
+        )  # fmt: skip
+        if isinstance(sig, chain):
+            for step in sig.tasks:
+                step.set(replaced_task_nesting=nesting)
+        for following in reversed(request.chain or ()):
+            step = maybe_signature(following, app=self.app)
+            step.set(replaced_task_nesting=nesting)
+            sig = sig | step
+        return self.on_replace(sig)
+
+    def _with_one_end(self, sig: Any) -> Any:
+        """Give a signature that ends in a group a task behind it, which callbacks can be linked to."""
+        accumulate = self.app.tasks["celery.accumulate"]
+        if isinstance(sig, group):
+            return sig | accumulate.s(index=0)
+        if isinstance(sig, chain) and isinstance(sig.tasks[-1], group):
+            sig.tasks = [*sig.tasks[:-1], sig.tasks[-1] | accumulate.s(index=0)]
+        return sig
+
+    def on_replace(self, sig: Any) -> Any:
+        """Called with the signature that takes this run's place; to be overridden.
+
+        Raises:
+            Ignore: the signature was sent.
+        """
+        if self.request.is_eager:
+            return sig.apply().get()
         sig.delay()
         raise Ignore("Replaced by new task")
+
+    def add_to_chord(self, sig: Any, lazy: bool = False) -> Any:
+        """Add a signature to the header of the chord that the running task is in.
+
+        Args:
+            sig: the signature.
+            lazy: do not send it; ``sig.delay()`` is left to the caller.
+
+        Raises:
+            ValueError: the running task is in no chord.
+        """
+        request = self.request
+        if not request.chord:
+            raise ValueError("Current task is not member of any chord")
+        sig.set(group_id=request.group, group_index=request.group_index, chord=request.chord, root_id=request.root_id)
+        self.backend.add_to_chord(request.group, sig.freeze())
+        return sig if lazy else sig.delay()
+
+    def send_event(self, type_: str, retry: bool = True, retry_policy: Any = None, **fields: Any) -> Any:
+        """Send an event of the user's own about the running task to monitors.
+
+        Args:
+            type_: the event's type, such as ``task-progress``.
+            retry, retry_policy: as in ``apply_async``.
+            fields: what the event carries, besides the task's id.
+        """
+        return self.app.send_event(
+            type_,
+            uuid=self.request.id,
+            hostname=self.request.hostname,
+            retry=retry,
+            retry_policy=retry_policy,
+            **fields,
+        )
 
     def push_request(self, *args: Any, **kwargs: Any) -> None:
         """Begin a request by hand."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pyworker.worker.protocol import WorkerApp
 
 _CELERY_APP_CLASS = ("celery.app.base", "Celery")
-_OWN_APP_CLASS = ("pyworker.app", "Celery")
+_OWN_APP_CLASS = ("pyworker.app.base", "Celery")
 
 
 class NotAnApplication(PyworkerError):

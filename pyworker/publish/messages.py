@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyworker.identifiers import origin, reply_address
@@ -140,7 +139,7 @@ def _moment(eta: Any, countdown: Any, clock: Clock) -> str | None:
 
 
 def _expiry(expires: Any, clock: Clock) -> str | None:
-    if isinstance(expires, Real):
+    if isinstance(expires, (int, float)) or hasattr(expires, "__float__"):
         expires = clock.now() + timedelta(seconds=_in_range(float(expires), "expires"))
     return expires if isinstance(expires, str) else (expires and expires.isoformat())
 

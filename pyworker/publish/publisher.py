@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyworker.identifiers import is_plain_id
@@ -14,6 +15,7 @@ from pyworker.signals import after_task_publish, before_task_publish
 
 if TYPE_CHECKING:
     from pyworker.app import Celery
+    from pyworker.publish.messages import Message
     from pyworker.publish.outlets import Outgoing, Outlet, Template
     from pyworker.task import Task
 
@@ -32,14 +34,17 @@ class Call(NamedTuple):
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
     options: dict[str, Any]
+    #: A ``kombu.Producer`` or ``kombu.Connection`` to publish through, instead of natively.
+    producer: Any = None
+    connection: Any = None
 
 
 class Encoded(NamedTuple):
     """A call ready to go, and what signals show of it."""
 
-    outgoing: Outgoing
-    headers: dict[str, Any]
-    body: Any
+    #: None if it has to be published by kombu.
+    outgoing: Outgoing | None
+    message: Message
     destination: Destination
     retry: bool | None
     retry_policy: Mapping[str, Any] | None
@@ -91,7 +96,10 @@ class Publisher:
             outlet.push(outgoing)
             return
         encoded = self._encode_with_options(call)
-        outlet.push(encoded.outgoing, encoded.retry, encoded.retry_policy)
+        if encoded.outgoing is None:
+            self._push_through_kombu(call, encoded)
+        else:
+            outlet.push(encoded.outgoing, encoded.retry, encoded.retry_policy)
         self._announce(call, encoded)
 
     def publish_many(self, calls: Iterable[Call]) -> None:
@@ -109,9 +117,13 @@ class Publisher:
                 encoded = self._encode_with_options(call)
                 rest.append((call, encoded))
                 outgoing = encoded.outgoing
-            batch.append(outgoing)
-        outlet.push_many(batch)
+            if outgoing is not None:
+                batch.append(outgoing)
+        if batch:
+            outlet.push_many(batch)
         for call, encoded in rest:
+            if encoded.outgoing is None:
+                self._push_through_kombu(call, encoded)
             self._announce(call, encoded)
 
     def forget_task(self, name: str) -> None:
@@ -127,8 +139,8 @@ class Publisher:
 
     def _encode_plain(self, call: Call) -> Outgoing | None:
         """Fill a template; None if this call needs more."""
-        name, task, task_id, args, kwargs, options = call
-        if before_task_publish.receivers or after_task_publish.receivers:
+        name, task, task_id, args, kwargs, options, producer, connection = call
+        if before_task_publish.receivers or after_task_publish.receivers or producer is not None or connection:
             return None
         template = self._template(name, task)
         if template is None or not is_plain_id(task_id) or (type(args) is not tuple and type(args) is not list):
@@ -155,6 +167,7 @@ class Publisher:
         options = dict(task.execution_options()) if task is not None else {}
         if (
             not router.is_static
+            or conf.task_send_sent_event
             or conf.task_compression
             or (options.keys() - _ROUTING_OPTIONS)
             or ((task.serializer if task is not None else conf.task_serializer) != "json")
@@ -163,9 +176,12 @@ class Publisher:
         options = router.route(options, name, task=task)
         if options.keys() - _ROUTING_OPTIONS:
             return None
+        destination = router.destination(options)
+        if not destination.queue:
+            return None
         return self.outlet.template(
             name,
-            router.destination(options),
+            destination,
             priority=int(options.get("priority") or 0),
             time_limits=(options.get("time_limit"), options.get("soft_time_limit")),
             ignore_result=options.get("ignore_result"),
@@ -189,23 +205,48 @@ class Publisher:
         if before_task_publish.receivers:
             before_task_publish.send(
                 sender=call.name, body=message.body, exchange=destination.exchange,
-                routing_key=destination.routing_key, declare=[destination.queue], headers=message.headers,
+                routing_key=destination.routing_key, declare=[destination.queue] if destination.queue else [],
+                headers=message.headers,
                 properties=message.properties, retry_policy={**conf.task_publish_retry_policy, **(policy or {})},
             )  # fmt: skip
         encoded = message._replace(
             serializer=message.serializer or conf.task_serializer,
             compression=message.compression or conf.task_compression,
         )
-        outgoing = self.outlet.wrap(encoded, destination)
-        return Encoded(outgoing, message.headers, message.body, destination, retry, policy)
+        is_native = destination.queue and call.producer is None and call.connection is None
+        outgoing = self.outlet.wrap(encoded, destination) if is_native else None
+        return Encoded(outgoing, encoded, destination, retry, policy)
 
-    @staticmethod
-    def _announce(call: Call, encoded: Encoded) -> None:
+    def _push_through_kombu(self, call: Call, encoded: Encoded) -> None:
+        # By name: kombu is loaded when it is needed.
+        through_kombu = import_module("pyworker.publish.through_kombu")
+        acquired = (
+            self._app.producer_or_acquire(call.producer)
+            if call.connection is None or call.producer is not None
+            else through_kombu.producer_of(call.connection)
+        )
+        with acquired as producer:
+            through_kombu.publish(
+                self._app.conf, producer, encoded.message, encoded.destination, encoded.retry, encoded.retry_policy
+            )
+
+    def _announce(self, call: Call, encoded: Encoded) -> None:
+        if self._app.conf.task_send_sent_event:
+            self._send_sent_event(call, encoded)
         if after_task_publish.receivers:
             after_task_publish.send(
-                sender=call.name, body=encoded.body, headers=encoded.headers, exchange=encoded.destination.exchange,
-                routing_key=encoded.destination.routing_key,
+                sender=call.name, body=encoded.message.body, headers=encoded.message.headers,
+                exchange=encoded.destination.exchange, routing_key=encoded.destination.routing_key,
             )  # fmt: skip
+
+    def _send_sent_event(self, call: Call, encoded: Encoded) -> None:
+        headers, destination = encoded.message.headers, encoded.destination
+        fields = {key: headers[key] for key in ("root_id", "parent_id", "retries", "eta", "expires")}
+        self._app.send_event(
+            "task-sent", uuid=call.task_id, name=call.name, args=headers["argsrepr"], kwargs=headers["kwargsrepr"],
+            queue=destination.queue or next((found.name for found in destination.declares), None),
+            exchange=destination.exchange, routing_key=destination.routing_key, **fields,
+        )  # fmt: skip
 
     def _refresh(self) -> None:
         """Forget what was derived from older settings."""

@@ -149,3 +149,8 @@ class EngineConfig:
     notice_received: bool = False
     eta_task_limit: int | None = None
     shutdown: ShutdownConfig = field(default_factory=ShutdownConfig)
+
+    @property
+    def queue_names(self) -> list[str]:
+        """Names of the queues consumed from."""
+        return [queue if isinstance(queue, str) else queue.name for queue in self.broker.queues]

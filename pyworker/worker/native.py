@@ -16,23 +16,26 @@ from pyworker._native import __version__
 from pyworker.backends.chords import ChordParts
 from pyworker.backends.redis import RedisBackend
 from pyworker.log import configure_logging, level_number, redirect_stdouts
+from pyworker.publish.through_kombu import declarable
+from pyworker.routing import Router
 from pyworker.signals import (
     celeryd_after_setup,
     celeryd_init,
     import_modules,
+    task_received,
     worker_before_create_process,
     worker_init,
     worker_ready,
     worker_shutdown,
     worker_shutting_down,
 )
-from pyworker.transport.redis_settings import url_list
-from pyworker.transport.redis_url import socket_url, without_password
+from pyworker.transport.redis_url import without_password
 from pyworker.worker.config import EngineConfig, Lane
 from pyworker.worker.native_child import start_native_child, stop_native_child
 from pyworker.worker.native_config import concurrency, engine_config, per_second, queue_names, require_pool
 from pyworker.worker.native_deliveries import NativeDeliveries
 from pyworker.worker.native_monitoring import NativeMonitoring
+from pyworker.worker.native_refusals import refuse_settings, refuse_tasks
 from pyworker.worker.node_name import default_node_name, expand_host, expand_node
 from pyworker.worker.protocol import TaskRunner, TaskSpec, Verdict, WorkerOptions
 
@@ -65,6 +68,7 @@ class NativeWorkerApp:
         self._options = options
         self.hostname = expand_host(default_node_name(options.hostname))
         require_pool(self.app, options)
+        refuse_settings(conf)
         celeryd_init.send(sender=self.hostname, instance=self, conf=conf, options=vars(options))
         self.app.set_current()
         self._import_modules()
@@ -95,6 +99,7 @@ class NativeWorkerApp:
         if not self._specs:
             if not self.hostname:
                 self._import_modules()
+            refuse_tasks(self.app.tasks.values())
             self._specs = tuple(self._spec(self.app.tasks[name]) for name in sorted(self.app.tasks))
         return self._specs
 
@@ -105,7 +110,7 @@ class NativeWorkerApp:
             name=task.name,
             lane=Lane.FAST,
             acks_late=bool(task.acks_late),
-            acks_on_failure=bool(task.acks_on_failure_or_timeout),
+            acks_on_failure=bool(task.acks_on_failure),
             soft_time_limit_s=_seconds(task.soft_time_limit or options.soft_time_limit_s),
             time_limit_s=_seconds(task.time_limit or options.time_limit_s),
             rate_limit_per_s=None if is_unlimited else per_second(task.rate_limit, task.name),
@@ -114,9 +119,8 @@ class NativeWorkerApp:
     def engine_config(self) -> EngineConfig:
         """Return the engine's configuration; the same object from the second call on."""
         if self._config is None:
-            self._config = engine_config(
-                self.app, self.hostname, self._options, self.tasks(), strategy_logger.isEnabledFor(logging.INFO)
-            )
+            notices_receipts = strategy_logger.isEnabledFor(logging.INFO) or bool(task_received.receivers)
+            self._config = engine_config(self.app, self.hostname, self._options, self.tasks(), notices_receipts)
         return self._config
 
     def banner(self) -> str:
@@ -124,7 +128,7 @@ class NativeWorkerApp:
         if self._options.quiet:
             return ""
         config = self.engine_config()
-        queues = "\n".join(f".> {name:<16} exchange={name}(direct) key={name}" for name in config.broker.queues)
+        queues = "\n".join(f".> {name:<16} exchange={name}(direct) key={name}" for name in config.queue_names)
         tasks = ""
         if level_number(self._options.loglevel) <= logging.INFO:
             names = [spec.name for spec in self.tasks() if not spec.name.startswith("celery.")]
@@ -182,10 +186,23 @@ class NativeWorkerApp:
     def on_ready(self, worker: object) -> None:
         """Declare the queues for producers that publish through exchanges, and send ``worker_ready``."""
         self._monitoring.start()
+        self._declare_queues()
         worker_ready.send(sender=self)
 
+    def _declare_queues(self) -> None:
+        """Bind queues with exchanges of their own; others are found without a binding."""
+        router, names = Router(self.app.conf), set(self.engine_config().queue_names)
+        bound = [queue for queue in router.queues() if queue.name in names and queue.exchange != queue.name]
+        if not bound:
+            return
+        with self.broker_connection() as connection, connection.channel() as channel:
+            for queue in bound:
+                own = queue.declared
+                made = own if own is not None else declarable(*queue[:4])
+                made(channel).declare()
+
     def on_received(self, notice: Notice) -> None:
-        """Log the receipt of a task."""
+        """Log the receipt of a task and send ``task_received``."""
         headers = json.loads(notice.headers) if notice.headers else {}
         data = {
             "id": notice.task_id,
@@ -195,6 +212,8 @@ class NativeWorkerApp:
             "eta": headers.get("eta"),
         }
         strategy_logger.info("Task %(name)s[%(id)s] received", data, extra={"data": data})
+        if task_received.receivers:
+            task_received.send(sender=self, request=self._deliveries.request_of(notice))
 
     def on_delivery(self, notice: Notice) -> Verdict:
         """Do what has to be done about a delivery that needs the main process."""
@@ -214,16 +233,8 @@ class NativeWorkerApp:
 
     def broker_connection(self) -> Connection:
         """Return a new kombu connection, not opened yet."""
-        conf = self.app.conf
-        url = url_list(conf.broker_read_url or conf.broker_url, "broker_url")
-        return Connection(
-            ";".join(socket_url(each) for each in url.split(";")),
-            transport_options=dict(conf.broker_transport_options or {}),
-            connect_timeout=conf.broker_connection_timeout,
-            ssl=conf.broker_use_ssl,
-            failover_strategy=conf.broker_failover_strategy,
-            credential_provider=(conf.broker_transport_options or {}).get("credential_provider"),
-        )
+        connection: Connection = self.app.connection_for_read()
+        return connection
 
     def control_mailbox(self) -> Mailbox | None:
         """Return the mailbox, None when ``worker_enable_remote_control`` is off."""

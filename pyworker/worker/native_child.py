@@ -29,6 +29,7 @@ from pyworker.signals import (
 )
 from pyworker.task import Task
 from pyworker.worker.native_outcomes import NativeErrors, NativeRuns
+from pyworker.worker.native_repeats import deduplicating
 from pyworker.worker.trace_hooks import TracerHooks
 from pyworker.worker.tracing import ContextStack, MetaEncoder, TaskBinding, Tracer
 
@@ -100,6 +101,8 @@ def start_native_child(
         multiprocessing.current_process().name = f"ForkPoolWorker-{index + 1}"
     set_current_app(app)
     set_joins_block(True)
+    if os.getpid() != _MAIN_PID:
+        app.on_after_fork.send(sender=app)
     worker_process_init.send(sender=None)
     tasks = [app.tasks[name] for name in names]
     backend: Any = app.backend
@@ -160,10 +163,13 @@ def _access(stack: Stack[Any]) -> ContextStack:
 def _bind(app: Celery, task: Task[Any, Any], backend: Any) -> TaskBinding:
     kind = type(task)
     stores = isinstance(backend, RedisBackend) and _is_plain(app)
+    body = task if kind.__call__ is not Task.__call__ else task.run
+    if task.acks_late and app.conf.worker_deduplicate_successful_tasks:
+        body = deduplicating(app, task, body)
     return TaskBinding(
         task=task,
         name=task.name,
-        function=task if kind.__call__ is not Task.__call__ else task.run,
+        function=body,
         backend=backend,
         request_stack=_access(task.request_stack),
         key_prefix=backend.task_key_prefix.encode() if stores else b"",

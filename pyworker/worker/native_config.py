@@ -64,6 +64,7 @@ def engine_config(
         pool=PoolConfig(
             concurrency=concurrency(app, options),
             max_tasks_per_child=options.max_tasks_per_child or conf.worker_max_tasks_per_child,
+            max_memory_per_child_kib=options.max_memory_per_child_kib or conf.worker_max_memory_per_child,
         ),
         prefetch=PrefetchConfig(
             multiplier=int(conf.worker_prefetch_multiplier if multiplier is None else multiplier),

@@ -16,13 +16,14 @@ from pyworker.exceptions import (
     InvalidTaskError,
     NotRegistered,
     Reject,
+    Retry,
     TaskRevokedError,
     TimeLimitExceeded,
     WorkerLostError,
 )
 from pyworker.followups import record_failure
 from pyworker.request import Context
-from pyworker.signals import task_failure, task_rejected, task_revoked, task_unknown
+from pyworker.signals import task_failure, task_rejected, task_retry, task_revoked, task_unknown
 from pyworker.worker.exception_info import ExceptionInfo, describe
 from pyworker.worker.notices import human_status
 from pyworker.worker.protocol import Verdict
@@ -229,11 +230,32 @@ class NativeDeliveries:
     def _lost(self, notice: Notice) -> Verdict:
         text = f"Worker exited prematurely: {human_status(notice.status)} Job: {notice.handle}."
         task = self._task(notice)
+        if task is not None and task.retry_on_worker_lost and self._retry(task, notice, WorkerLostError(text)):
+            return Verdict.ACK
         if task is not None and task.acks_late and task.reject_on_worker_lost:
             logger.error("Task handler raised error: %r", WorkerLostError(text))
             return Verdict.REQUEUE
         self._fail(notice, WorkerLostError(text))
         return Verdict.ACK
+
+    def _retry(self, task: Task[Any, Any], notice: Notice, error: Exception) -> bool:
+        """Send a task again whose child died; returns whether that was allowed and worked."""
+        request = self._request(notice)
+        if task.max_retries is not None and request.retries >= task.max_retries:
+            return False
+        delay_s = task.default_retry_delay
+        again = task.signature_from_request(request, countdown=delay_s, retries=request.retries + 1)
+        try:
+            again.apply_async()
+            if not self._ignores(task, request):
+                self._app.backend.store_result(notice.task_id, error, states.RETRY, request=request)
+        except Exception:
+            logger.exception("Task %s[%s] could not be sent again", notice.task_name, notice.task_id)
+            return False
+        reason = Retry(exc=error, when=delay_s, sig=again)
+        task_retry.send(sender=task, request=request, reason=reason, einfo=ExceptionInfo(error))
+        logger.warning("Task %s[%s] retry: %s", notice.task_name, notice.task_id, reason)
+        return True
 
     def _too_many_deliveries(self, notice: Notice) -> Verdict:
         text = notice.text or "Message was delivered too often without finishing."
@@ -249,7 +271,7 @@ class NativeDeliveries:
         self._fail(notice, TimeLimitExceeded(limit))
         logger.error("Hard time limit (%ss) exceeded for %s[%s]", limit, notice.task_name, notice.task_id)
         task = self._task(notice)
-        if task is not None and task.acks_late and not task.acks_on_failure_or_timeout:
+        if task is not None and task.acks_late and not task.acks_on_timeout:
             return Verdict.REQUEUE
         return Verdict.ACK
 
@@ -306,6 +328,12 @@ class NativeDeliveries:
             correlation_id=properties.get("correlation_id"), delivery_info=properties.get("delivery_info") or {},
         )  # fmt: skip
         return Context(fields)
+
+    def request_of(self, notice: Notice) -> Context:
+        """Return the request of a message as receivers of signals get it."""
+        request = self._request(notice)
+        request.update(name=notice.task_name, task_name=notice.task_name, task_id=notice.task_id)
+        return request
 
     def _payload(self, notice: Notice) -> Any:
         body = notice.body

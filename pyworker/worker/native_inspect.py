@@ -6,6 +6,7 @@ import logging
 import os
 import platform
 import time
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from tempfile import NamedTemporaryFile
@@ -59,13 +60,13 @@ class NativeInspect:
             f"            kernel version:{platform.release()} imp:{platform.python_implementation()}",
             f"settings -> results:{node.app.backend.as_uri()}",
             "",
-            *(f"{name}: {value!r}" for name, value in self.conf().items()),
+            node.app.conf.humanize(),
         ]
         return ok("\n".join(lines) + "\n")
 
     def conf(self, with_defaults: bool = False, **_: Any) -> Any:
         """List the settings, without passwords."""
-        return self._node.app.conf.table(with_defaults=with_defaults)
+        return {name: _plain(value) for name, value in self._node.app.conf.table(with_defaults=with_defaults).items()}
 
     def active(self, safe: bool = False, **_: Any) -> Any:
         """List the tasks being run."""
@@ -184,3 +185,12 @@ class NativeInspect:
 def _task_line(task: Any, items: Iterable[str]) -> str:
     fields = [f"{item}={value}" for item in items if (value := getattr(task, item, None)) is not None]
     return f"{task.name} [{' '.join(fields)}]" if fields else str(task.name)
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can carry."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(each) for each in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else repr(value)

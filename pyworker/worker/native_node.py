@@ -45,7 +45,7 @@ class NativeNode:
 
     def __post_init__(self) -> None:
         self.queues = {
-            name: Queue(name, Exchange(name, type="direct"), routing_key=name) for name in self.config.broker.queues
+            name: Queue(name, Exchange(name, type="direct"), routing_key=name) for name in self.config.queue_names
         }
 
     def task_index(self, name: str) -> int | None:

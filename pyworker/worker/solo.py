@@ -132,6 +132,8 @@ def _start(app: WorkerApp, link: ChildLink, index: int) -> TaskRunner:
     try:
         return app.child_started(link, index)
     finally:
-        for name, handler in handlers.items():
-            signal.signal(getattr(signal, name), signal.SIG_DFL if handler is None else handler)
+        # Embedded in a program's thread there is nothing to put back: only the main thread can change handlers.
+        if threading.current_thread() is threading.main_thread():
+            for name, handler in handlers.items():
+                signal.signal(getattr(signal, name), signal.SIG_DFL if handler is None else handler)
         process_control.set_parent_death_signal(0)

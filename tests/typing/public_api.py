@@ -9,7 +9,10 @@ from typing import Any
 
 from typing_extensions import assert_type
 
-from pyworker import AsyncResult, Celery, Signature, Task, shared_task
+from pyworker import AsyncResult, Celery, Signature, Task, current_app, current_task, shared_task
+from pyworker.contrib.abortable import AbortableTask
+from pyworker.eager_result import EagerResult
+from pyworker.schedules import crontab
 
 app = Celery("typed", broker="redis://", backend="redis://")
 
@@ -44,6 +47,36 @@ assert_type(shared.delay("k", flag=True), AsyncResult[None])
 assert_type(add.apply_async((1, 2), countdown=3), AsyncResult[int])
 app.send_many([add.s(1, 2), named.s("a")])
 
+assert_type(add.apply((1, 2)), EagerResult)
+assert_type(current_app.main, str | None)
+assert_type(current_task.name, str)
+assert_type(current_app.conf.humanize(), str)
+assert_type(current_app.control.purge(), int)
+assert_type(app.add_periodic_task(crontab(hour=3), add.s(1)), str)
+
+
+async def send() -> None:
+    assert_type(await add.adelay(1, y=2), AsyncResult[int])
+    assert_type(await add.aapply_async((1, 2), countdown=3), AsyncResult[int])
+    await add.adelay("a")  # wrong
+
+
+@app.on_after_configure.connect
+def configured(sender: Celery, **_: Any) -> None:
+    sender.add_periodic_task(10.0, add.s(1, 2), name="often")
+
+
+class Own(AbortableTask[..., Any]):
+    def run(self, x: int) -> int:
+        return x if self.is_aborted() else 0
+
+
+app.register_task(Own())
+app.register_task(Own)
+app.register_task("own")  # wrong
+current_app.no_such_thing()  # wrong
+app.config_from_object(1, namespace=2)  # wrong
+crontab(hour=1.5)  # wrong
 add.delay("a")  # wrong
 add.delay(1, 2, 3)  # wrong
 add.delay()  # wrong

@@ -1,0 +1,1 @@
+"""Additions that applications import by name."""

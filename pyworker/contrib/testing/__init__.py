@@ -1,0 +1,1 @@
+"""A real worker inside a test's process."""
