@@ -108,6 +108,7 @@ pub struct RedisResultConfig {
 
 /// Which broker.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
 pub enum BrokerConfig {
     /// Redis.
     Redis(RedisBrokerConfig),
