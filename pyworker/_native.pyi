@@ -6,6 +6,7 @@ Everything that crosses does so in batches or once per task; nothing here is cal
 from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias, final
 
+from pyworker.transport.amqp_config import AmqpAddress, Declaration
 from pyworker.worker.config import EngineConfig, RedisAddress
 
 __version__: Final[str]
@@ -297,6 +298,44 @@ class ResultSubscription:
 
     def unsubscribe(self) -> None:
         """End all subscriptions."""
+
+@final
+class AmqpPublisher:
+    """Publishes task messages to RabbitMQ, confirmed by the server; safe across threads and forks.
+
+    Connects lazily; a connection opened before a fork is not used after it. Blocks without the GIL.
+    """
+
+    def __new__(
+        cls, addresses: Sequence[AmqpAddress], *, confirm: bool = True, timeout_s: float = 30.0, max_idle: int = 10
+    ) -> AmqpPublisher: ...
+    def declare(self, declarations: Sequence[Declaration]) -> None:
+        """Declare now, and on every connection that this process opens later.
+
+        Raises:
+            NativeError: ``connection``, ``timeout``, ``authentication``, ``server_refused``.
+        """
+
+    def publish_many(self, messages: Sequence[tuple[str, str, bool, bytes]]) -> None:
+        """Publish (exchange, routing key, whether it is mandatory that a queue takes it, message) pipelined.
+
+        Returns when the server has confirmed all.
+
+        Raises:
+            NativeError: as ``declare``, and ``server_busy`` for a refusal (nack); names how many were confirmed.
+        """
+
+    def close(self) -> None:
+        """Close the idle connections."""
+
+def build_amqp_message(
+    body: bytes, headers: bytes, properties: bytes, content_type: str, content_encoding: str
+) -> bytes:
+    """Build a message for :class:`AmqpPublisher` from headers and properties given as JSON objects.
+
+    Raises:
+        NativeError: ``malformed`` for what has no form in AMQP.
+    """
 
 def build_envelope(body: bytes, headers: bytes, properties: bytes, content_type: str, content_encoding: str) -> bytes:
     """Build the virtual transport envelope: base64 body, headers and properties as given JSON objects."""

@@ -96,6 +96,8 @@ def make_outlet(conf: Settings) -> Outlet:
     # A list of alternate URLs is of one kind; its transport looks closer.
     first = url if isinstance(url, str) else next(iter(url), "")
     scheme = str(first).partition("://")[0].lower()
+    if scheme in ("amqp", "pyamqp", "librabbitmq", "amqps"):
+        return cast("Outlet", import_module("pyworker.publish.amqp").AmqpOutlet(conf, url))
     if scheme not in _MODULES:
         raise ImproperlyConfigured(f"broker_url: no transport for {scheme!r}; redis:// and redis+socket:// are known")
     return cast("Outlet", import_module(_MODULES[scheme]).RedisOutlet(conf, url))

@@ -28,6 +28,9 @@ class Template:
     __slots__ = ("_before_group", "_before_root", "_head", "_origin", "_properties_end", "_repr_levels", "_tail",
                  "priority", "queue")  # fmt: skip
 
+    #: Makes one message of its parts.
+    wrap = staticmethod(build_envelope)
+
     def __init__(
         self,
         name: str,
@@ -107,7 +110,7 @@ class Template:
             body = b"".join((b"[", _values(args), b",", encode_json(kwargs), _NOTHING_FOLLOWS))
         else:
             body = b"".join((b"[", _values(args), _NOTHING_AND_NO_NAMES))
-        return build_envelope(body, headers, properties, JSON_TYPE, JSON_ENCODING)
+        return self.wrap(body, headers, properties, JSON_TYPE, JSON_ENCODING)
 
 
 def _values(args: Sequence[Any]) -> bytes:

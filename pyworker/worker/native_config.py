@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pyworker.backends.redis import RedisBackend
 from pyworker.exceptions import ImproperlyConfigured
 from pyworker.routing import Router
+from pyworker.transport.amqp_url import is_amqp
 from pyworker.transport.redis_settings import broker_address
 from pyworker.worker.autoscale import bounds
 from pyworker.worker.config import (
@@ -22,11 +23,13 @@ from pyworker.worker.config import (
     ShutdownConfig,
     TaskConfig,
 )
+from pyworker.worker.native_amqp import amqp_broker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyworker.app import Celery
+    from pyworker.transport.amqp_config import AmqpBrokerConfig
     from pyworker.worker.protocol import TaskSpec, WorkerOptions
 
 _VISIBILITY_TIMEOUT_S = 3600.0
@@ -106,8 +109,9 @@ def queue_names(app: Celery, options: WorkerOptions) -> tuple[str, ...]:
     """
     router = Router(app.conf)
     names = [router.queue(name).name for name in options.queues] if options.queues else router.names()
+    takes_fanout = is_amqp(app.conf.broker_read_url or app.conf.broker_url)
     for name in names:
-        if router.queue(name).exchange_type == "fanout":
+        if router.queue(name).exchange_type == "fanout" and not takes_fanout:
             raise ImproperlyConfigured(f"task_queues: {name} is bound to a fanout exchange, not supported yet")
     return tuple(dict.fromkeys(name for name in names if name not in options.exclude_queues))
 
@@ -140,14 +144,21 @@ def require_pool(app: Celery, options: WorkerOptions) -> None:
         raise ImproperlyConfigured(f"worker_pool: the pool {name!r} is not supported yet; use prefork or solo")
 
 
-def _broker(app: Celery, hostname: str, options: WorkerOptions) -> RedisBrokerConfig:
+def _broker(app: Celery, hostname: str, options: WorkerOptions) -> RedisBrokerConfig | AmqpBrokerConfig:
     conf = app.conf
     url = conf.broker_read_url or conf.broker_url
     if not url:
         raise ImproperlyConfigured("broker_url is not set")
+    on_startup = conf.broker_connection_retry_on_startup
+    retry = RetryPolicy(
+        retry=bool(conf.broker_connection_retry),
+        retry_on_startup=bool(conf.broker_connection_retry if on_startup is None else on_startup),
+        max_retries=conf.broker_connection_max_retries or None,
+    )
+    if is_amqp(url):
+        return amqp_broker(app, url, hostname, queue_names(app, options), retry)
     transport: dict[str, Any] = dict(conf.broker_transport_options or {})
     order, queues = _order(transport.get("queue_order_strategy", "round_robin"), queue_names(app, options))
-    on_startup = conf.broker_connection_retry_on_startup
     return RedisBrokerConfig(
         address=broker_address(conf, url),
         queues=queues,
@@ -159,11 +170,7 @@ def _broker(app: Celery, hostname: str, options: WorkerOptions) -> RedisBrokerCo
         visibility_timeout_s=float(transport.get("visibility_timeout") or _VISIBILITY_TIMEOUT_S),
         unacked_key=str(transport.get("unacked_key") or "unacked"),
         unacked_index_key=str(transport.get("unacked_index_key") or "unacked_index"),
-        retry=RetryPolicy(
-            retry=bool(conf.broker_connection_retry),
-            retry_on_startup=bool(conf.broker_connection_retry if on_startup is None else on_startup),
-            max_retries=conf.broker_connection_max_retries or None,
-        ),
+        retry=retry,
     )
 
 

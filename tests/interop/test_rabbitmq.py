@@ -12,10 +12,16 @@ from typing import TYPE_CHECKING
 import pytest
 from celery import chord, group
 
+from pyworker import Celery as OwnCelery
+from pyworker import group as own_group
+from pyworker.exceptions import OperationalError
 from support.kinds import STOCK, Kind
 from support.processes import open_descriptors, thread_count
+from support.rabbitmq_server import RabbitmqHost
 from support.rabbitmq_stage import RabbitmqStage
+from support.redis_server import RedisServer
 from support.waiting import eventually
+from support.worker import WorkerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -195,3 +201,32 @@ def test_long_task_survives_a_drop(fleet: RabbitmqStage) -> None:
     wait_for_all(fleet, "others", 1)
     fleet.wait_until_drained()
     assert len(fleet.journal("survivors")) == 2
+
+
+def test_own_application_publishes_confirmed_and_runs(kind: Kind) -> None:
+    with RedisServer() as results, RabbitmqHost() as host:
+        app = OwnCelery("own_rabbitmq", broker=host.url, backend=results.url)
+        app.conf.task_publish_retry = False
+
+        @app.task(name="own_rabbitmq.add")
+        def add(x: int, y: int) -> int:
+            return x + y
+
+        single = add.delay(1, 2)
+        many = [add.s(number, 1) for number in range(500)]
+        batch = own_group(many).apply_async()
+        assert host.queue("celery")["arguments"] == {}
+        worker = WorkerProcess(kind, "own_rabbitmq", broker=host.url, backend=results.url)
+        try:
+            worker.start()
+            assert single.get(timeout=20) == 3
+            assert batch.get(timeout=40) == list(range(1, 501))
+            assert add.apply_async((3, 4), countdown=1).get(timeout=20) == 7
+            assert worker.stop() == 0
+        finally:
+            worker.close()
+        # The queue is gone and nobody noticed: a publish into nothing is an error, never silence.
+        host.node.manage("DELETE", f"queues/{host.name}/celery")
+        with pytest.raises(OperationalError, match=r"\(312\) NO_ROUTE: no queue takes messages"):
+            add.delay(1, 2)
+        app.close()

@@ -8,6 +8,7 @@ mod cython;
 mod engine;
 mod errors;
 mod publisher;
+mod publisher_amqp;
 mod redis_settings;
 mod subscription;
 
@@ -27,6 +28,8 @@ mod _native {
     use super::errors::NativeError;
     #[pymodule_export]
     use super::publisher::RedisPublisher;
+    #[pymodule_export]
+    use super::publisher_amqp::{AmqpPublisher, build_amqp_message};
     #[pymodule_export]
     use super::subscription::ResultSubscription;
     use pyo3::prelude::{Bound, PyModule, PyModuleMethods, PyResult};

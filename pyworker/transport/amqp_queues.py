@@ -1,0 +1,52 @@
+"""The queues of an app of ours as kombu's, so that the same things are declared as by Celery."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kombu import Exchange, Queue
+
+if TYPE_CHECKING:
+    from pyworker.conf import Settings
+    from pyworker.routing import Router
+
+
+def kombu_queue(conf: Settings, router: Router, name: str) -> Any:
+    """Return the queue of a name, as configured or as it would be made up.
+
+    Raises:
+        QueueNotFound: it is not configured and must not be made up.
+    """
+    configured = conf.task_queues or ()
+    given = next((queue for queue in _values(configured) if getattr(queue, "name", None) == name), None)
+    if isinstance(given, Queue):
+        queue = given
+        if not queue.exchange and not queue.bindings:
+            queue = Queue(**{**queue.as_dict(), "exchange": _exchange(router, name)})
+        return _with_priorities(conf, queue)
+    route = router.queue(name)
+    made_up = not configured and name != conf.task_default_queue
+    kind = conf.task_create_missing_queue_type if made_up else conf.task_default_queue_type
+    queue = Queue(
+        name,
+        exchange=_exchange(router, name),
+        routing_key=route.routing_key,
+        queue_arguments={"x-queue-type": "quorum"} if kind == "quorum" else None,
+    )
+    return _with_priorities(conf, queue)
+
+
+def _values(configured: Any) -> list[Any]:
+    return list(configured.values()) if isinstance(configured, dict) else list(configured)
+
+
+def _exchange(router: Router, name: str) -> Exchange:
+    route = router.queue(name)
+    return Exchange(route.exchange, type=route.exchange_type)
+
+
+def _with_priorities(conf: Settings, queue: Any) -> Any:
+    most = conf.task_queue_max_priority
+    if most is not None and "x-max-priority" not in (queue.queue_arguments or {}):
+        queue.queue_arguments = {**(queue.queue_arguments or {}), "x-max-priority": int(most)}
+    return queue
