@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kombu.transport.pyamqp import Transport
+from kombu.transport.pyamqp import SSLTransport, Transport
 
 from pyworker.compat.celery.broker_settings import retry_policy
 from pyworker.exceptions import ImproperlyConfigured
@@ -23,7 +23,7 @@ _QUEUE_TYPES = ("classic", "quorum")
 
 def is_rabbitmq(app: Any) -> bool:
     """Whether the application's broker is RabbitMQ through kombu's own transport."""
-    return bool(app.connection_for_read().get_transport_cls() is Transport)
+    return app.connection_for_read().get_transport_cls() in (Transport, SSLTransport)
 
 
 def amqp_broker(app: Any, hostname: str) -> AmqpBrokerConfig:
@@ -62,7 +62,7 @@ def amqp_broker(app: Any, hostname: str) -> AmqpBrokerConfig:
 
 
 def _addresses(connection: Any, conf: Any, hostname: str) -> tuple[AmqpAddress, ...]:
-    if connection.ssl:
+    if connection.ssl or connection.get_transport_cls() is SSLTransport:
         raise ImproperlyConfigured("broker_url, broker_use_ssl: TLS to RabbitMQ is not supported yet")
     parts = {
         "hostname": connection.hostname,
