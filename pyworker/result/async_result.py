@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 from pyworker import states
 from pyworker.current import refuse_to_block
 from pyworker.exceptions import IncompleteStream, TimeoutError
-from pyworker.result.base import ResultBase, as_exception, current_app, result_from_tuple
+from pyworker.result.base import ResultBase, as_exception, control_of, current_app, given, result_from_tuple
 
 if TYPE_CHECKING:
     from pyworker.app import Celery
@@ -338,9 +338,8 @@ class AsyncResult(ResultBase, Generic[Value]):
             wait: wait for the workers' answers and return them.
             timeout: seconds to wait.
         """
-        app: Any = self.app
-        return app.control.revoke(
-            self.id, connection=connection, terminate=terminate, signal=signal, reply=wait, timeout=timeout
+        return control_of(self.app).revoke(
+            self.id, terminate=terminate, reply=wait, **given(connection=connection, signal=signal, timeout=timeout)
         )
 
     def revoke_by_stamped_headers(
@@ -353,9 +352,8 @@ class AsyncResult(ResultBase, Generic[Value]):
         timeout: float | None = None,
     ) -> Any:
         """Tell all workers not to run tasks whose stamps match; arguments as :meth:`revoke`."""
-        app: Any = self.app
-        return app.control.revoke_by_stamped_headers(
-            headers, connection=connection, terminate=terminate, signal=signal, reply=wait, timeout=timeout
+        return control_of(self.app).revoke_by_stamped_headers(
+            headers, terminate=terminate, reply=wait, **given(connection=connection, signal=signal, timeout=timeout)
         )
 
     # -- what follows and what was before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pyworker.current import find_current_app
@@ -33,6 +34,17 @@ def current_app() -> Celery:
     if app is None:
         raise ImproperlyConfigured("there is no app: make one with Celery(...) first, or pass app=")
     return app
+
+
+def control_of(app: Any) -> Any:
+    """Return what sends remote control commands for an app."""
+    found = getattr(app, "control", None)
+    return found if found is not None else import_module("pyworker.control_client").ControlClient(app)
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Return the options that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def as_exception(error: Any) -> BaseException:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyworker import states
 from pyworker.current import refuse_to_block
-from pyworker.result.base import ResultBase, current_app
+from pyworker.result.base import ResultBase, control_of, current_app, given
 
 if TYPE_CHECKING:
     from pyworker.app import Celery
@@ -330,10 +330,9 @@ class ResultSet(ResultBase):
         timeout: float | None = None,
     ) -> Any:
         """Tell all workers not to run these tasks; arguments as :meth:`AsyncResult.revoke`."""
-        app: Any = self.app
-        return app.control.revoke(
-            [leaf.id for leaf in leaves(self.results)], connection=connection, terminate=terminate, signal=signal,
-            reply=wait, timeout=timeout,
+        return control_of(self.app).revoke(
+            [leaf.id for leaf in leaves(self.results)], terminate=terminate, reply=wait,
+            **given(connection=connection, signal=signal, timeout=timeout),
         )  # fmt: skip
 
     def __iter__(self) -> Iterator[Any]:

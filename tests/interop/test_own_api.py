@@ -253,6 +253,20 @@ def test_messages_of_protocol_1_run(pair: Pairing) -> None:
     old.close()
 
 
+def test_revoked_tasks_do_not_run(pair: Pairing) -> None:
+    if not pair.is_own_client:
+        pytest.skip("Celery's own way to revoke is tested by Celery")
+    single = pair.api.add.apply_async((1, 1), countdown=30)
+    whole = pair.library.group(pair.api.add.s(1, 1), pair.api.add.s(2, 2)).apply_async(countdown=30)
+    for result in (single, whole):
+        answers = result.revoke(wait=True, timeout=2, terminate=False)
+        assert [next(iter(answer.values())).keys() for answer in answers] == [{"ok"}]
+    waiting = pair.api.add.apply_async((1, 1), countdown=1)
+    waiting.revoke(wait=True, timeout=2)
+    assert type(get(waiting, propagate=False)).__name__ == "TaskRevokedError"
+    assert waiting.state == "REVOKED"
+
+
 def test_remote_control_answers(pair: Pairing) -> None:
     stock = celery.Celery(broker=pair.server.url, set_as_current=False)
     replies = eventually(lambda: stock.control.ping(timeout=1), what="the worker answers a ping")
