@@ -21,7 +21,8 @@ def test_workers_answer_and_obey(server: RedisServer) -> None:
     assert isinstance(app.control.inspect(), Inspect)
     with start_worker(app, hostname="w@here") as worker:
         assert app.control.ping(timeout=5, limit=1) == [{"w@here": {"ok": "pong"}}]
-        assert app.control.inspect(timeout=5, limit=1).registered() == {"w@here": ["controlled"]}
+        # Tasks that other tests share belong to every app of the process.
+        assert "controlled" in app.control.inspect(timeout=5, limit=1).registered()["w@here"]
         assert app.send_task("controlled").get(timeout=20) == 1
         app.control.shutdown(destination=["w@here"])
         eventually(lambda: worker.loop.is_stopping, what="the worker obeys")

@@ -86,11 +86,18 @@ def world() -> World:
     return World()
 
 
-@pytest.mark.parametrize("verdict", list(Verdict))
+@pytest.mark.parametrize("verdict", [verdict for verdict in Verdict if verdict is not Verdict.HOLD])
 def test_verdict_of_the_application_reaches_the_engine(world: World, verdict: Verdict) -> None:
     world.app.answer = verdict
     world.tell("delivery", handle=5, reason="unknown_task")
     assert world.engine.resolved == [(5, verdict.value)]
+
+
+def test_delivery_that_the_application_holds_waits_for_its_answer(world: World) -> None:
+    world.app.answer = Verdict.HOLD
+    world.tell("delivery", handle=5, reason="dispatch")
+    assert world.app.seen == ["dispatch"]
+    assert world.engine.resolved == []
 
 
 def test_delivery_for_information_gets_no_answer(world: World) -> None:
