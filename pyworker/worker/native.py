@@ -191,6 +191,8 @@ class NativeWorkerApp:
 
     def _declare_queues(self) -> None:
         """Bind queues with exchanges of their own; others are found without a binding."""
+        if self.engine_config().broker.kind == "amqp":
+            return  # declared before they were consumed from
         router, names = Router(self.app.conf), set(self.engine_config().queue_names)
         bound = [queue for queue in router.queues() if queue.name in names and queue.exchange != queue.name]
         if not bound:
