@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
@@ -133,7 +134,8 @@ def _record(stage: Stage) -> dict[str, Any]:
         beats = eventually(lambda: [beat for beat in recorder.of_type("worker-heartbeat") if "active" in beat])
         heartbeat = beats[-1]
         seen = recorder.of_tasks()
-        stage.worker.stop()
+        # Not waited for: a stock worker that lost a child does not always end.
+        stage.worker.send(signal.SIGTERM)
         offline = eventually(lambda: recorder.of_type("worker-offline"), deadline_s=20)[0]
     streams = {task_id: [view(event) for event in seen[task_id]] for task_id in awaited}
     # The number of the pool's job, and the name of the child, are not the same by nature.

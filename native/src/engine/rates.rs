@@ -156,6 +156,46 @@ mod tests {
         assert!(deadline_ns > start_ns + 199_000_000 && deadline_ns < start_ns + 201_000_000);
     }
 
+    /// How many jobs leave in a minute when the engine looks every `turn_ns`.
+    fn released_in_a_minute(per_s: f64, turn_ns: u64) -> u64 {
+        let mut bucket = Bucket::new(per_s);
+        let start_ns = 7_000_000_000;
+        let (mut now_ns, mut released) = (start_ns, 0);
+        while now_ns <= start_ns + 60_000_000_000 {
+            while bucket.waiting.len() < 64 {
+                bucket.waiting.push_back(1);
+            }
+            while bucket.release(now_ns).is_some() {
+                released += 1;
+                bucket.waiting.push_back(1);
+            }
+            now_ns += turn_ns;
+        }
+        released
+    }
+
+    #[test]
+    fn a_minute_holds_the_limit_within_one_percent_or_one_task() {
+        for (per_s, turn_ns) in
+            [(5.0, 250_000), (100.0 / 60.0, 3_000_000), (10_000.0, 250_000), (10_000.0, 1_700_000), (997.0, 33_000_000)]
+        {
+            let (released, expected) = (released_in_a_minute(per_s, turn_ns) as f64, per_s * 60.0);
+            assert!((released - expected).abs() <= (expected * 0.01).max(1.0), "{per_s}/s: {released} of {expected}");
+        }
+    }
+
+    #[test]
+    fn a_new_limit_counts_for_those_that_wait_and_none_frees_them() {
+        let mut limits = RateLimits::default();
+        assert_eq!(limits.set(2, Some(1.0)), None);
+        assert!(limits.hold(2, 8) && limits.hold(2, 9));
+        assert!(limits.holds_long(1.0) && !limits.holds_long(10.0));
+        assert_eq!(limits.set(2, Some(50.0)), None);
+        assert_eq!(limits.limit(2), Some(50.0));
+        assert_eq!(limits.set(2, None).map(Vec::from), Some(vec![8, 9]));
+        assert!(!limits.hold(2, 10));
+    }
+
     #[test]
     fn removed_jobs_do_not_come_back() {
         let mut limits = RateLimits::new([(0, 1.0)].into_iter());

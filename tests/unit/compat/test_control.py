@@ -144,10 +144,5 @@ def test_command_of_the_application_runs_with_the_facades(node: Any) -> None:
         Panel.meta.pop("unit_custom")
 
 
-@pytest.mark.parametrize("name", ["rate_limit", "time_limit", "pool_grow", "add_consumer", "enable_events"])
-def test_command_without_effect_yet_says_so(node: Any, name: str) -> None:
-    assert node.command(name) == {"error": f"{name} is not supported by pyworker yet"}
-
-
 def test_unknown_command_is_not_implemented(node: Any) -> None:
     assert node.command("nonsense") is NotImplemented
