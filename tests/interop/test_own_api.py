@@ -70,7 +70,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pairing]:
 
 def get(result: Any, **options: Any) -> Any:
     """Wait for a result, but not for ever."""
-    return result.get(timeout=20, **options)
+    return result.get(timeout=60, **options)
 
 
 def test_a_result_comes_back(pair: Pairing) -> None:
@@ -254,13 +254,12 @@ def test_messages_of_protocol_1_run(pair: Pairing) -> None:
 
 
 def test_revoked_tasks_do_not_run(pair: Pairing) -> None:
-    if not pair.is_own_client:
-        pytest.skip("Celery's own way to revoke is tested by Celery")
     single = pair.api.add.apply_async((1, 1), countdown=30)
     whole = pair.library.group(pair.api.add.s(1, 1), pair.api.add.s(2, 2)).apply_async(countdown=30)
     for result in (single, whole):
         answers = result.revoke(wait=True, timeout=2, terminate=False)
-        assert [next(iter(answer.values())).keys() for answer in answers] == [{"ok"}]
+        # Celery's client keeps the answers to itself.
+        assert not pair.is_own_client or [next(iter(answer.values())).keys() for answer in answers] == [{"ok"}]
     waiting = pair.api.add.apply_async((1, 1), countdown=1)
     waiting.revoke(wait=True, timeout=2)
     assert type(get(waiting, propagate=False)).__name__ == "TaskRevokedError"
