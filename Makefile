@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-rust lint format bench bench-micro wheel wheels sdist check-wheel fuzz compat chaos profile lock clean
+.PHONY: soak help setup demo test test-rust lint format bench bench-micro wheel wheels sdist check-wheel fuzz compat chaos profile lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -61,6 +61,9 @@ compat: setup ## The adapter's and the lanes' tests on celery 5.3 to 5.7 (COMPAT
 
 chaos: setup ## The long chaos tests: everything is killed at random, nothing may be lost
 	@$(BIN)/pytest -p no:benchmark -q tests/chaos --chaos-long $(PYTEST_ARGS)
+
+soak: setup ## Work at 2,000 tasks/s with failures, reconnections and replaced children; memory, descriptors and keys stay flat (SOAK_SECONDS, default 120)
+	@$(BIN)/python -m bench.soak
 
 profile: setup ## Build with symbols and record where a draining worker spends its time (needs perf)
 	@scripts/profile

@@ -108,6 +108,22 @@ class Engine:
     def start(self) -> None:
         """Start the engine's thread: children are asked for, the broker is connected."""
 
+    def serve_probes(self, address: str) -> str:
+        """Answer ``/livez``, ``/readyz`` and ``/metrics`` from a thread of its own; before ``start``.
+
+        Args:
+            address: where to listen, ``127.0.0.1:9808``; port 0 takes a free one.
+
+        Returns:
+            The address with the port in use.
+
+        Raises:
+            NativeError: the address is none or taken.
+        """
+
+    def set_gauges(self, gauges: Sequence[tuple[str, str, str, float]]) -> None:
+        """Replace the figures that Python measures for ``/metrics``: (name, label, the label's value, value)."""
+
     def wait(self, timeout_s: float) -> list[Notice]:
         """Block without the GIL until there are notices or the time is over; signals interrupt it."""
 

@@ -15,6 +15,7 @@ pub mod eta;
 pub mod message;
 pub mod net;
 pub mod pool;
+pub mod probes;
 pub mod publish;
 pub mod qos;
 pub mod results;

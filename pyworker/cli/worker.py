@@ -26,6 +26,7 @@ from pyworker.exceptions import ImproperlyConfigured
 from pyworker.worker.node_name import expand_node
 from pyworker.worker.options import canonical_pool, pool_refusal, refusal, solo_refusal
 from pyworker.worker.privileges import PrivilegesError, drop_privileges, parse_umask
+from pyworker.worker.probes import listening_address
 from pyworker.worker.protocol import WorkerOptions
 from pyworker.worker.runner import Runner
 
@@ -127,6 +128,11 @@ _feature, _beat, _daemon = _group("Features"), _group("Embedded Beat Options"), 
 @_feature("--without-heartbeat", is_flag=True)
 @_feature("--heartbeat-interval", type=COUNT)
 @_feature("--autoscale", metavar="MAX,MIN", help="Grow and shrink the pool with the load.")
+@_feature(
+    "--probes",
+    metavar="[HOST:]PORT",
+    help="Answer /livez, /readyz and /metrics (Prometheus) there; the host is this machine alone unless given.",
+)
 @_beat("-B", "--beat", is_flag=True, help="Refused: send periodic tasks from this process.")
 @_beat("-s", "--schedule-filename", "--schedule", help="Refused, with -B.")
 @_beat("--scheduler", help="Refused, with -B.")
@@ -208,6 +214,7 @@ def _run(app: Any, options: WorkerOptions, context: CliContext) -> int:
 def _fill_from_settings(given: dict[str, Any], app: Any) -> None:
     for name in _DAEMON_OPTIONS:
         given[name] = given[name] or getattr(app.conf, f"worker_{name}", None)
+    given["probes"] = given["probes"] or getattr(app.conf, "worker_probes", None)
     given["statedb"] = given["statedb"] or getattr(app.conf, "worker_state_db", None)
     # The option's default cannot be told from the option; a configured pool wins over both, as upstream.
     configured = getattr(app.conf, "worker_pool", None)
@@ -269,10 +276,18 @@ def _worker_options(ctx: click.Context, context: CliContext, given: Mapping[str,
         heartbeat_interval_s=given["heartbeat_interval"],
         purge=given["purge"],
         optimization=given["optimization"],
+        probes=_probes(ctx, given),
         quiet=context.quiet,
         no_color=context.no_color,
         extra={name: value for name, value in given.items() if name not in _KNOWN},
     )
+
+
+def _probes(ctx: click.Context, given: Mapping[str, Any]) -> str | None:
+    try:
+        return listening_address(given["probes"]) if given["probes"] else None
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx=ctx, param_hint="--probes") from error
 
 
 def _expanded(ctx: click.Context, given: Mapping[str, Any], name: str) -> str | None:

@@ -23,7 +23,7 @@ from pyworker.worker.shutdown import (
     ShutdownPolicy,
     termination_signal,
 )
-from pyworker.worker.signals import RESTART_SIGNAL, SignalInbox, say
+from pyworker.worker.signals import DUMP_SIGNAL, RESTART_SIGNAL, SignalInbox, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,7 +186,9 @@ class ParentLoop:
 
     def _obey(self) -> None:
         for name in self.inbox.take():
-            if name != RESTART_SIGNAL:
+            if name == DUMP_SIGNAL:
+                say(children_at_work(self._engine), descriptor=2)
+            elif name != RESTART_SIGNAL:
                 self._shutdown.on_signal(name)
             elif not self.is_stopping:
                 self._effects.say(f"Restarting celery worker ({' '.join(sys.argv)})")
@@ -206,3 +208,14 @@ class ParentLoop:
             if time.monotonic() >= self._cold_deadline:
                 return True
         return phase in (Phase.WARM, Phase.COLD) and not self._effects.is_busy()
+
+
+def children_at_work(engine: Engine) -> str:
+    """What every child runs, and for how long, a line each."""
+    running = {job.pid: job for job in engine.jobs("active")}
+    lines = []
+    for index, pid, started in engine.children():
+        job = running.pop(pid, None)
+        what = "idle" if job is None else f"{job.task_name}[{job.task_id}] for {time.time() - job.seconds:.1f} s"
+        lines.append(f"ForkPoolWorker-{index + 1} (pid {pid}, {started} tasks started): {what}")
+    return "\n".join(["CHILDREN", "=" * 49, *lines])

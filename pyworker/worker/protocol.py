@@ -94,6 +94,8 @@ class WorkerOptions:
     optimization: str | None = None
     statedb: str | None = None
     autoscale: str | None = None
+    #: Where the probes listen, ``127.0.0.1:9808``; off without it.
+    probes: str | None = None
     quiet: bool = False
     no_color: bool | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)

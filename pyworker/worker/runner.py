@@ -10,8 +10,9 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
-from pyworker._native import Engine
+from pyworker._native import Engine, NativeError
 from pyworker.compat import remote_debugger
+from pyworker.exceptions import ImproperlyConfigured
 from pyworker.worker.child import run_child
 from pyworker.worker.connection_log import ConnectionLog
 from pyworker.worker.control import ControlMailbox
@@ -19,6 +20,7 @@ from pyworker.worker.forkserver import ForkServer, start_fork_server
 from pyworker.worker.operated import OperatedApp
 from pyworker.worker.parent_loop import ParentLoop
 from pyworker.worker.pidfile import EXIT_CANNOT_CREATE, Pidfile, PidfileLocked
+from pyworker.worker.probes import QueueWatcher
 from pyworker.worker.shutdown import EXIT_FAILURE, EXIT_OK, Phase, ShutdownPolicy, term_is_remapped
 from pyworker.worker.solo import SoloPool, without_limits
 
@@ -47,6 +49,7 @@ class Runner:
         self.started_at = time.time()
         self._is_solo = options.pool == "solo"
         self._mailbox: ControlMailbox | None = None
+        self._watcher: QueueWatcher | None = None
         self._pidfile = Pidfile(options.pidfile) if options.pidfile else None
 
     def run(self) -> int:
@@ -87,6 +90,7 @@ class Runner:
         self.app.attach(self.engine)
         if isinstance(self.app, OperatedApp):
             self.app.before_consuming()
+        self._open_probes(config)
         self.loop = self._make_loop(config)
         self.loop.inbox.install(
             # Closing a terminal must end the worker, not send it into the background.
@@ -99,6 +103,17 @@ class Runner:
             self.loop.inbox.restore()
             if server is not None:
                 _await_exit(server)
+
+    def _open_probes(self, config: EngineConfig) -> None:
+        if self.options.probes is None:
+            return
+        try:
+            address = self.engine.serve_probes(self.options.probes)
+        except NativeError as error:
+            raise ImproperlyConfigured(str(error)) from error
+        logger.info("probes listen at http://%s", address)
+        self._watcher = QueueWatcher(self.app, self.engine, getattr(config.broker, "queues", ()))
+        self._watcher.start()
 
     def _make_loop(self, config: EngineConfig) -> ParentLoop:
         policy = ShutdownPolicy(
@@ -150,6 +165,8 @@ class Runner:
                 if self._pidfile is not None:
                     self._pidfile.release()
                 os._exit(self.loop.exit_code)
+            if self._watcher is not None:
+                self._watcher.stop()
             if self._mailbox is not None:
                 self._mailbox.stop()
 

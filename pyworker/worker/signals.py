@@ -21,6 +21,8 @@ from typing import Any
 #: Handed to the shutdown rules.
 STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGQUIT")
 RESTART_SIGNAL = "SIGHUP"
+#: The stacks are written at once; what the children run is for the loop to tell.
+DUMP_SIGNAL = "SIGUSR1"
 _SEPARATOR = "=" * 49
 
 #: Starts a debugger at a frame.
@@ -44,7 +46,7 @@ class SignalInbox:
         """
         for name in STOP_SIGNALS + ((RESTART_SIGNAL,) if restarts else ()):
             self._set(name, self._note)
-        self._set("SIGUSR1", _dump_stacks)
+        self._set(DUMP_SIGNAL, self._dump)
         if debugger is not None:
             start_debugger = debugger
             self._set("SIGUSR2", lambda _number, frame: start_debugger(frame))
@@ -65,6 +67,10 @@ class SignalInbox:
     def _set(self, name: str, handler: Callable[[int, FrameType | None], None]) -> None:
         number = getattr(signal, name)
         self._previous[number] = signal.signal(number, handler)
+
+    def _dump(self, number: int, frame: FrameType | None) -> None:
+        say(all_stacks(frame), descriptor=2)
+        self._note(number, frame)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self._pending.append(signal.Signals(number).name)
@@ -99,7 +105,3 @@ def all_stacks(interrupted: FrameType | None = None) -> str:
         pprint.pprint(frame.f_locals, stream=out)
         print("\n", file=out)
     return out.getvalue()
-
-
-def _dump_stacks(_number: int, frame: FrameType | None) -> None:
-    say(all_stacks(frame), descriptor=2)

@@ -5,6 +5,8 @@
 pub(super) struct Counters {
     /// Messages taken from the broker.
     pub(super) received: u64,
+    /// Of these, delivered before.
+    pub(super) redelivered: u64,
     /// Jobs handed to children.
     pub(super) handed_over: u64,
     /// Jobs taken back from children unstarted.
@@ -49,6 +51,7 @@ impl Counters {
     pub(super) fn named(&self) -> Vec<(&'static str, u64)> {
         vec![
             ("received", self.received),
+            ("redelivered", self.redelivered),
             ("handed_over", self.handed_over),
             ("taken_back", self.taken_back),
             ("started", self.started),

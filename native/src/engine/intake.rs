@@ -23,6 +23,7 @@ impl Node {
         }
         if !recalled {
             self.counters.received += 1;
+            self.counters.redelivered += u64::from(incoming.deliveries > 0);
         }
         let (message, size_bytes) = match incoming.content {
             Ok(envelope) => {

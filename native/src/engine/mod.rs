@@ -20,6 +20,7 @@ mod requests;
 mod returned;
 mod revoked;
 mod shared;
+mod telling;
 mod watch;
 mod wiring;
 mod writes;

@@ -116,6 +116,7 @@ impl Node {
         let mut store_ready = Vec::new();
         while !self.lifecycle.is_ended() {
             self.wait(&mut events)?;
+            self.tell_turn_began();
             self.counters.turns += 1;
             self.ended = 0;
             let mut dead = Vec::new();
@@ -139,6 +140,7 @@ impl Node {
             }
             self.turn(&mut broker_ready, &mut store_ready, &dead, commands)?;
         }
+        self.tell_end();
         self.send_events();
         self.notices.push(Notice::new(NoticeKind::Stopped));
         self.shared.notify(&mut self.notices);
@@ -177,6 +179,7 @@ impl Node {
         self.advance_lifecycle();
         self.flush_events();
         self.shared.notify(&mut self.notices);
+        self.tell_turn_over();
         Ok(())
     }
 
@@ -324,9 +327,11 @@ impl Node {
             BrokerEvent::Connected => {
                 // After every reconnection too: Python counts attempts and says so in the library's words.
                 self.was_connected = true;
+                self.tell_connected(true);
                 self.notices.push(Notice::new(NoticeKind::Ready));
             }
             BrokerEvent::Disconnected { error, retry_in_s } => {
+                self.tell_connected(false);
                 let mut notice = Notice::new(NoticeKind::Disconnected);
                 notice.text = error.to_string();
                 notice.seconds = retry_in_s.unwrap_or(-1.0);

@@ -75,6 +75,7 @@ impl Node {
 
     fn on_started(&mut self, index: usize, handed: Handed, started_ns: u64) {
         self.counters.started += 1;
+        self.tell_started(handed.job, started_ns);
         if let Some(child) = &mut self.places[index].child {
             child.started_tasks += 1;
             let limit = self.config.pool.max_tasks_per_child.map(u64::from);
@@ -140,6 +141,7 @@ impl Node {
                         self.counters.other_outcomes += 1;
                     }
                 }
+                self.tell_ended(handed.job, outcome, runtime_s);
                 self.on_run_time(handed.job, runtime_s);
                 self.event_ended(handed.job, outcome, runtime_s, &text);
                 if let Some(job) = self.jobs.get_mut(handed.job) {

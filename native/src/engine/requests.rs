@@ -67,7 +67,7 @@ impl Node {
     }
 
     /// The node's counters, and `task:<name>` for every task that was started.
-    fn all_counters(&self) -> Vec<(String, u64)> {
+    pub(super) fn all_counters(&self) -> Vec<(String, u64)> {
         let broker = self.broker.counters();
         let mut counters = self.counters.named();
         counters.extend([

@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use mio::Waker;
 
 use crate::engine::command::Command;
 use crate::engine::notice::Notice;
 use crate::error::{Error, Result};
+use crate::probes::Figures;
 
 /// Shared between the engine's thread and everybody else.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct Shared {
     is_over: AtomicBool,
     /// The node's logical clock, moved by the engine's events and by Python.
     clock: AtomicU64,
+    /// What the probes tell, if there are any; set before the engine's thread starts.
+    pub figures: OnceLock<Arc<Figures>>,
 }
 
 impl Shared {
@@ -42,6 +45,7 @@ impl Shared {
             bell,
             is_over: AtomicBool::new(false),
             clock: AtomicU64::new(0),
+            figures: OnceLock::new(),
         })
     }
 

@@ -12,6 +12,7 @@ use pyo3::types::{PyAny, PyDict};
 
 use super::convert::engine_config;
 use super::errors::to_python;
+use super::probes::Probes;
 use crate::engine::command::{Command, JobsIn, Verdict};
 use crate::engine::events::EventSettings;
 use crate::engine::notice::{Content, Notice, NoticeKind};
@@ -131,17 +132,24 @@ enum Thread {
 pub(super) struct Engine {
     shared: Arc<Shared>,
     thread: Mutex<Thread>,
+    probes: Probes,
+    task_names: Vec<String>,
 }
 
-/// Runs the node with all signals left to Python's main thread. An end that nobody asked for is told to Python.
+/// Blocks all signals in the calling thread: they are the business of Python's main thread.
 #[expect(unsafe_code, reason = "pthread_sigmask")]
-fn run_node(node: Box<Node>, shared: &Shared) -> Result<()> {
+pub(super) fn leave_signals_to_python() {
     // SAFETY: a set is filled and applied to this thread alone.
     unsafe {
         let mut signals: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&mut signals);
         libc::pthread_sigmask(libc::SIG_SETMASK, &signals, std::ptr::null_mut());
     }
+}
+
+/// Runs the node with all signals left to Python's main thread. An end that nobody asked for is told to Python.
+fn run_node(node: Box<Node>, shared: &Shared) -> Result<()> {
+    leave_signals_to_python();
     let panicked = |_| Err(Error::new(ErrorKind::Internal, "the engine's thread panicked"));
     let result = catch_unwind(AssertUnwindSafe(|| node.run())).unwrap_or_else(panicked);
     shared.close();
@@ -191,8 +199,9 @@ impl Engine {
         }
         // SAFETY: the caller hands it over, as the stub says.
         let fork_server = unsafe { OwnedFd::from_raw_fd(forkserver_fd) };
+        let task_names = config.tasks.iter().map(|task| task.name.clone()).collect();
         let (node, shared) = build(config, fork_server).map_err(to_python)?;
-        Ok(Self { shared, thread: Mutex::new(Thread::Ready(Box::new(node))) })
+        Ok(Self { probes: Probes::default(), task_names, shared, thread: Mutex::new(Thread::Ready(Box::new(node))) })
     }
 
     fn start(&self) -> PyResult<()> {
@@ -212,6 +221,14 @@ impl Engine {
                 Err(to_python(Error::new(ErrorKind::Config, "the engine was started before")))
             }
         }
+    }
+
+    fn serve_probes(&self, address: &str) -> PyResult<String> {
+        self.probes.start(&self.shared, address, self.task_names.clone()).map_err(to_python)
+    }
+
+    fn set_gauges(&self, gauges: Vec<(String, String, String, f64)>) {
+        self.probes.set_gauges(gauges);
     }
 
     fn wait(&self, py: Python<'_>, timeout_s: f64) -> PyResult<Vec<PyNotice>> {

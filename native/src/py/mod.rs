@@ -7,6 +7,7 @@ mod convert_amqp;
 mod cython;
 mod engine;
 mod errors;
+mod probes;
 mod publisher;
 mod publisher_amqp;
 mod redis_settings;

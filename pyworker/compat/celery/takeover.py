@@ -19,6 +19,7 @@ from pyworker.compat import adapt
 from pyworker.compat.celery.worker_facade import WorkerFacade
 from pyworker.exceptions import ImproperlyConfigured
 from pyworker.worker.options import canonical_pool, pool_refusal, refusal, solo_refusal
+from pyworker.worker.probes import listening_address
 from pyworker.worker.protocol import WorkerOptions
 from pyworker.worker.runner import Runner
 
@@ -67,8 +68,11 @@ def install() -> None:
 
 def _run(app: Any, hostname: str, arguments: Mapping[str, Any]) -> int:
     try:
-        return Runner(adapt(app), worker_options(hostname, arguments)).run()
-    except ImproperlyConfigured as error:
+        options = worker_options(hostname, arguments)
+        probes = getattr(app.conf, "worker_probes", None)
+        options.probes = listening_address(probes) if probes else None
+        return Runner(adapt(app), options).run()
+    except (ImproperlyConfigured, ValueError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
 
