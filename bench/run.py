@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from dataclasses import replace
@@ -17,6 +16,7 @@ from bench.imports import measure_imports
 from bench.render import write_page
 from bench.scenarios import OPTIONAL_PEERS, SCENARIOS, Scenario
 from pyworker.bench.errors import BenchError
+from pyworker.bench.peers.registry import is_installed
 from pyworker.bench.progress import ConsoleReporter
 from pyworker.bench.report import method, render
 from pyworker.bench.run import run
@@ -53,9 +53,7 @@ def main(quick: bool, only: str, render_only: bool) -> None:
 
 
 def _with_installed_peers(scenario: Scenario) -> Scenario:
-    compare = tuple(
-        name for name in scenario.options.compare if name not in OPTIONAL_PEERS or importlib.util.find_spec(name)
-    )
+    compare = tuple(name for name in scenario.options.compare if name not in OPTIONAL_PEERS or is_installed(name))
     return replace(scenario, options=replace(scenario.options, compare=compare))
 
 

@@ -18,6 +18,8 @@ _MODULES = {
     "dramatiq": ("dramatiq_peer", "dramatiq"),
     "rq": ("rq_peer", "rq"),
     "huey": ("huey_peer", "huey"),
+    "taskiq": ("taskiq_peer", "taskiq_redis"),
+    "arq": ("arq_peer", "arq"),
 }
 NAMES = ("pyworker", *_MODULES)
 
@@ -45,6 +47,11 @@ def find_peer(name: str, *, app_kind: str, payload: str) -> Peer:
     if name == "celery":
         return _construct(module, "CeleryPeer", "celery", "celery", payload)
     return _construct(module, f"{name.capitalize()}Peer", payload)
+
+
+def is_installed(name: str) -> bool:
+    """Whether the library of a peer can be imported."""
+    return importlib.util.find_spec(_MODULES[name][1]) is not None
 
 
 def _require(distribution: str, name: str) -> None:

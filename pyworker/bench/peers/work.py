@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from pyworker.bench.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from pyworker.bench.settings import AppSettings
 
@@ -55,3 +56,28 @@ def make_work(settings: AppSettings) -> Callable[[int, str], int]:
     if settings.work == "noop":
         return sleep if duration_s else noop
     return {"print": print_line, "cpu": cpu, "mixed": mixed}[settings.work]
+
+
+def make_async_work(settings: AppSettings) -> Callable[[int, str], Awaitable[int]]:
+    """Return the same body for libraries whose tasks are coroutines: what sleeps there lets others run."""
+    tally = Tally(settings.tally_path, settings.tally_capacity)
+    plain = make_work(settings)
+
+    async def sleep(index: int, payload: str) -> int:
+        tally.record(index)
+        await asyncio.sleep(settings.duration_s)
+        return index
+
+    async def mixed(index: int, payload: str) -> int:
+        tally.record(index)
+        share = index % 100
+        if share >= _MIXED_SHORT_FROM:
+            await asyncio.sleep(_MIXED_LONG_S if share >= _MIXED_LONG_FROM else _MIXED_SHORT_S)
+        return index
+
+    async def call(index: int, payload: str) -> int:
+        return plain(index, payload)
+
+    if settings.work == "noop" and settings.duration_s:
+        return sleep
+    return mixed if settings.work == "mixed" else call
