@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::settings::{CredentialSource, SentinelSettings, TlsSettings};
+use crate::sqlite::{SqliteBrokerConfig, SqliteResultConfig};
 
 /// Where and how to reach a Redis server.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,6 +110,8 @@ pub struct RedisResultConfig {
 pub enum BrokerConfig {
     /// Redis.
     Redis(RedisBrokerConfig),
+    /// An embedded SQLite file.
+    Sqlite(SqliteBrokerConfig),
 }
 
 /// Which result store.
@@ -116,6 +119,8 @@ pub enum BrokerConfig {
 pub enum ResultConfig {
     /// Redis.
     Redis(RedisResultConfig),
+    /// An embedded SQLite file.
+    Sqlite(SqliteResultConfig),
 }
 
 /// When and how a task's message is acknowledged, and its limits.
@@ -219,6 +224,17 @@ impl EngineConfig {
                     return fail("priority_steps: at least one step is needed");
                 }
                 if redis.visibility_timeout_s.is_nan() || redis.visibility_timeout_s < 1.0 {
+                    return fail("visibility_timeout: must be at least one second");
+                }
+            }
+            BrokerConfig::Sqlite(sqlite) => {
+                if sqlite.queues.is_empty() {
+                    return fail("queues: at least one queue is needed");
+                }
+                if sqlite.queues.len() > usize::from(u16::MAX) {
+                    return fail("queues: more than 65535 queues");
+                }
+                if sqlite.visibility_timeout_s.is_nan() || sqlite.visibility_timeout_s < 1.0 {
                     return fail("visibility_timeout: must be at least one second");
                 }
             }

@@ -18,6 +18,7 @@ pub mod pool;
 pub mod publish;
 pub mod qos;
 pub mod results;
+pub mod sqlite;
 pub mod wire;
 
 #[cfg(feature = "python")]

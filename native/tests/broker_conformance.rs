@@ -8,3 +8,4 @@ mod scenarios;
 mod support;
 
 mod redis_broker;
+mod sqlite_broker;

@@ -17,6 +17,7 @@
 //! The suite in `native/tests/broker_conformance.rs` is this contract as code; every native broker runs it.
 
 pub mod redis;
+pub mod sqlite;
 
 use std::fmt::Debug;
 

@@ -4,7 +4,7 @@
 //! survives forks: what a child inherits is closed there without a word to the server and never used.
 
 pub(crate) mod connection;
-mod per_process;
+pub(crate) mod per_process;
 mod pool;
 mod queue_key;
 mod redis;

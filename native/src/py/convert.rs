@@ -5,7 +5,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
 use super::errors::to_python;
+<<<<<<< HEAD
 use super::redis_settings;
+=======
+use super::sqlite;
+>>>>>>> d186f73 (A SQLite file as broker and result store: one commit for what happens together, woken through a mapped word)
 use crate::config::{
     BrokerConfig, EngineConfig, PoolConfig, PrefetchConfig, QueueOrder, RedisAddress, RedisBrokerConfig,
     RedisResultConfig, ResultConfig, RetryPolicy, TaskConfig,
@@ -44,7 +48,7 @@ pub(super) fn redis_address(object: &Bound<'_, PyAny>) -> PyResult<RedisAddress>
     })
 }
 
-fn retry_policy(object: &Bound<'_, PyAny>) -> PyResult<RetryPolicy> {
+pub(super) fn retry_policy(object: &Bound<'_, PyAny>) -> PyResult<RetryPolicy> {
     Ok(RetryPolicy {
         retry: field(object, "retry")?,
         retry_on_startup: field(object, "retry_on_startup")?,
@@ -55,20 +59,23 @@ fn retry_policy(object: &Bound<'_, PyAny>) -> PyResult<RetryPolicy> {
     })
 }
 
-fn redis_broker(object: &Bound<'_, PyAny>) -> PyResult<RedisBrokerConfig> {
+pub(super) fn queue_order(object: &Bound<'_, PyAny>) -> PyResult<QueueOrder> {
     let order: String = object.getattr("queue_order")?.getattr("value")?.extract()?;
-    let queue_order = match order.as_str() {
-        "round_robin" => QueueOrder::RoundRobin,
-        "priority" => QueueOrder::Priority,
-        other => return Err(to_python(Error::new(ErrorKind::Config, format!("queue_order: unknown order {other:?}")))),
-    };
+    match order.as_str() {
+        "round_robin" => Ok(QueueOrder::RoundRobin),
+        "priority" => Ok(QueueOrder::Priority),
+        other => Err(to_python(Error::new(ErrorKind::Config, format!("queue_order: unknown order {other:?}")))),
+    }
+}
+
+fn redis_broker(object: &Bound<'_, PyAny>) -> PyResult<RedisBrokerConfig> {
     Ok(RedisBrokerConfig {
         address: redis_address(&object.getattr("address")?)?,
         queues: field(object, "queues")?,
         priority_steps: field(object, "priority_steps")?,
         separator: field(object, "separator")?,
         global_keyprefix: field(object, "global_keyprefix")?,
-        queue_order,
+        queue_order: queue_order(object)?,
         visibility_timeout_s: field(object, "visibility_timeout_s")?,
         unacked_key: field(object, "unacked_key")?,
         unacked_index_key: field(object, "unacked_index_key")?,
@@ -91,10 +98,17 @@ fn task(object: &Bound<'_, PyAny>) -> PyResult<TaskConfig> {
     })
 }
 
+/// Whether a broker's or store's configuration is that of a SQLite file: its address is a path.
+fn is_sqlite(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    object.getattr("address")?.hasattr("path")
+}
+
 pub(super) fn engine_config(object: &Bound<'_, PyAny>) -> PyResult<EngineConfig> {
     let results = object.getattr("results")?;
     let results = if results.is_none() {
         None
+    } else if is_sqlite(&results)? {
+        Some(ResultConfig::Sqlite(sqlite::results(&results)?))
     } else {
         Some(ResultConfig::Redis(RedisResultConfig {
             address: redis_address(&results.getattr("address")?)?,
@@ -102,11 +116,17 @@ pub(super) fn engine_config(object: &Bound<'_, PyAny>) -> PyResult<EngineConfig>
             retry: retry_policy(&results.getattr("retry")?)?,
         }))
     };
+    let broker = object.getattr("broker")?;
+    let broker = if is_sqlite(&broker)? {
+        BrokerConfig::Sqlite(sqlite::broker(&broker)?)
+    } else {
+        BrokerConfig::Redis(redis_broker(&broker)?)
+    };
     let pool = object.getattr("pool")?;
     let prefetch = object.getattr("prefetch")?;
     Ok(EngineConfig {
         hostname: field(object, "hostname")?,
-        broker: BrokerConfig::Redis(redis_broker(&object.getattr("broker")?)?),
+        broker,
         results,
         tasks: object.getattr("tasks")?.try_iter()?.map(|item| task(&item?)).collect::<PyResult<_>>()?,
         pool: PoolConfig {
