@@ -20,6 +20,7 @@ from pyworker.compat import install
 from pyworker.current import get_current_task
 from pyworker.result import AsyncResult, GroupResult, ResultSet
 from pyworker.task import Task
+from pyworker.transport.registration import register as _register_transport
 from pyworker.version import __version__
 
 __all__ = [
@@ -45,3 +46,6 @@ __all__ = [
     "xmap",
     "xstarmap",
 ]
+
+# So that an application of any library reaches sqlite:// URLs; brings neither kombu nor SQLite.
+_register_transport()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pyworker.worker.redis_config import CredentialSource, SentinelSettings, TlsSettings
+    from pyworker.worker.sqlite_config import SqliteBrokerConfig, SqliteResultConfig
 
 
 class Lane(IntEnum):
@@ -138,8 +139,8 @@ class EngineConfig:
     """Everything the engine needs to know."""
 
     hostname: str
-    broker: RedisBrokerConfig
-    results: RedisResultConfig | None
+    broker: RedisBrokerConfig | SqliteBrokerConfig
+    results: RedisResultConfig | SqliteResultConfig | None
     tasks: tuple[TaskConfig, ...]
     pool: PoolConfig
     prefetch: PrefetchConfig = field(default_factory=PrefetchConfig)

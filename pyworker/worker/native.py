@@ -26,6 +26,7 @@ from pyworker.signals import (
 )
 from pyworker.transport.redis_settings import url_list
 from pyworker.transport.redis_url import socket_url, without_password
+from pyworker.transport.sqlite_url import is_sqlite_url, parse_sqlite_url, url_of
 from pyworker.worker.config import EngineConfig, Lane
 from pyworker.worker.native_child import start_native_child, stop_native_child
 from pyworker.worker.native_config import concurrency, engine_config, per_second, queue_names, require_pool
@@ -203,6 +204,13 @@ class NativeWorkerApp:
     def broker_connection(self) -> Connection:
         """Return a new kombu connection, not opened yet."""
         conf = self.app.conf
+        options = dict(conf.broker_transport_options or {})
+        if is_sqlite_url(conf.broker_read_url or conf.broker_url):
+            address = parse_sqlite_url(
+                conf.broker_read_url or conf.broker_url, setting="broker_url", options=options
+            )
+            # kombu has a memory transport of its own, which is another one.
+            return Connection(url_of(address), transport_options=options)
         url = url_list(conf.broker_read_url or conf.broker_url, "broker_url")
         return Connection(
             ";".join(socket_url(each) for each in url.split(";")),

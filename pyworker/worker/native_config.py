@@ -7,9 +7,12 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from pyworker.backends.redis import RedisBackend
+from pyworker.backends.sqlite import SqliteBackend
 from pyworker.exceptions import ImproperlyConfigured
 from pyworker.routing import Router
 from pyworker.transport.redis_settings import broker_address
+from pyworker.transport.sqlite_file import open_file
+from pyworker.transport.sqlite_url import is_sqlite_url, parse_sqlite_url
 from pyworker.worker.config import (
     EngineConfig,
     PoolConfig,
@@ -21,6 +24,8 @@ from pyworker.worker.config import (
     ShutdownConfig,
     TaskConfig,
 )
+
+from pyworker.worker.sqlite_config import SqliteBrokerConfig, SqliteResultConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,14 +129,15 @@ def require_pool(app: Celery, options: WorkerOptions) -> None:
         raise ImproperlyConfigured(f"worker_pool: the pool {name!r} is not supported yet; use prefork or solo")
 
 
-def _broker(app: Celery, hostname: str, options: WorkerOptions) -> RedisBrokerConfig:
+def _broker(app: Celery, hostname: str, options: WorkerOptions) -> RedisBrokerConfig | SqliteBrokerConfig:
     conf = app.conf
+    if is_sqlite_url(conf.broker_read_url or conf.broker_url):
+        return _sqlite_broker(app, hostname, options)
     url = conf.broker_read_url or conf.broker_url
     if not url:
         raise ImproperlyConfigured("broker_url is not set")
     transport: dict[str, Any] = dict(conf.broker_transport_options or {})
     order, queues = _order(transport.get("queue_order_strategy", "round_robin"), queue_names(app, options))
-    on_startup = conf.broker_connection_retry_on_startup
     return RedisBrokerConfig(
         address=broker_address(conf, url),
         queues=queues,
@@ -143,11 +149,35 @@ def _broker(app: Celery, hostname: str, options: WorkerOptions) -> RedisBrokerCo
         visibility_timeout_s=float(transport.get("visibility_timeout") or _VISIBILITY_TIMEOUT_S),
         unacked_key=str(transport.get("unacked_key") or "unacked"),
         unacked_index_key=str(transport.get("unacked_index_key") or "unacked_index"),
-        retry=RetryPolicy(
-            retry=bool(conf.broker_connection_retry),
-            retry_on_startup=bool(conf.broker_connection_retry if on_startup is None else on_startup),
-            max_retries=conf.broker_connection_max_retries or None,
-        ),
+        retry=_broker_retry(conf),
+    )
+
+
+def _sqlite_broker(app: Celery, hostname: str, options: WorkerOptions) -> SqliteBrokerConfig:
+    conf = app.conf
+    transport: dict[str, Any] = dict(conf.broker_transport_options or {})
+    address = parse_sqlite_url(conf.broker_read_url or conf.broker_url, setting="broker_url", options=transport)
+    steps = tuple(int(step) for step in transport.get("priority_steps") or _PRIORITY_STEPS)
+    # Says now what is wrong with the file, before anything is started.
+    open_file(address, setting="broker_url", priority_steps=steps).close()
+    order, queues = _order(transport.get("queue_order_strategy", "round_robin"), queue_names(app, options))
+    return SqliteBrokerConfig(
+        address=address,
+        queues=queues,
+        owner=f"{hostname}.{os.getpid()}.{secrets.token_hex(4)}",
+        priority_steps=steps,
+        queue_order=order,
+        visibility_timeout_s=float(transport.get("visibility_timeout") or _VISIBILITY_TIMEOUT_S),
+        retry=_broker_retry(conf),
+    )
+
+
+def _broker_retry(conf: Any) -> RetryPolicy:
+    on_startup = conf.broker_connection_retry_on_startup
+    return RetryPolicy(
+        retry=bool(conf.broker_connection_retry),
+        retry_on_startup=bool(conf.broker_connection_retry if on_startup is None else on_startup),
+        max_retries=conf.broker_connection_max_retries or None,
     )
 
 
@@ -164,8 +194,10 @@ def _order(strategy: Any, queues: tuple[str, ...]) -> tuple[QueueOrder, tuple[st
     )
 
 
-def _results(app: Celery) -> RedisResultConfig | None:
+def _results(app: Celery) -> RedisResultConfig | SqliteResultConfig | None:
     backend = app.backend
+    if isinstance(backend, SqliteBackend):
+        return SqliteResultConfig(address=backend.address, expires_s=backend.expires_s, retry=_result_retry(app))
     if not isinstance(backend, RedisBackend):
         return None
     return RedisResultConfig(address=backend.address, expires_s=backend.expires_s, retry=_result_retry(app))

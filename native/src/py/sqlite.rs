@@ -49,7 +49,6 @@ fn word(name: &str) -> PyResult<Word> {
     match name {
         "queues" => Ok(Word::Queues),
         "results" => Ok(Word::Results),
-        "fanout" => Ok(Word::Fanout),
         other => Err(to_python(Error::new(ErrorKind::Config, format!("wait: nothing is called {other:?}")))),
     }
 }
@@ -85,6 +84,11 @@ impl SqliteFile {
 
     fn seen(&self, name: &str) -> PyResult<u32> {
         Ok(self.0.seen(word(name)?))
+    }
+
+    fn ring(&self, name: &str, names: Vec<PyBackedBytes>) -> PyResult<()> {
+        self.0.wake(word(name)?, &names.iter().map(|name| &**name).collect::<Vec<_>>());
+        Ok(())
     }
 
     fn wait(
@@ -161,6 +165,10 @@ impl SqliteFile {
 
     fn set_chord_size(&self, py: Python<'_>, chord: &str, size: i64, expires_s: Option<i64>) -> PyResult<()> {
         detached(py, || self.0.set_chord_size(chord, size, expires_s))
+    }
+
+    fn grow_chord(&self, py: Python<'_>, chord: &str) -> PyResult<()> {
+        detached(py, || self.0.grow_chord(chord))
     }
 
     #[pyo3(signature = (chord, task, position, value, *, token, claim_s, expires_s))]

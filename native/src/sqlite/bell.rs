@@ -17,18 +17,16 @@ use crate::error::Result;
 /// What one can wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Word {
-    /// Messages, and requests of a node's own engine.
+    /// Messages, broadcasts, and requests of a node's own engine.
     Queues = 0,
     /// Results.
     Results = 1,
-    /// Broadcasts.
-    Fanout = 2,
 }
 
 /// Each word has a cache line: the word, then how many sleep on it.
 const LINE_WORDS: usize = 16;
 const LENGTH: usize = 4096;
-const WORDS: usize = 3;
+const WORDS: usize = 2;
 /// Bits by name; the rest are for nodes.
 const NAME_BITS: u32 = 24;
 /// Everybody.

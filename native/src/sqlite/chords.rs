@@ -34,7 +34,7 @@ pub(crate) fn set_size(
     transaction
         .prepare_cached(
             "INSERT INTO chords (name, size, expires_s) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE \
-             SET size = excluded.size, expires_s = excluded.expires_s, claimed_by = NULL, claimed_until_s = NULL",
+             SET size = excluded.size, extra = 0, expires_s = excluded.expires_s, claimed_by = NULL, claimed_until_s = NULL",
         )?
         .execute(params![chord, size, expires_s])?;
     Ok(())
@@ -63,7 +63,7 @@ pub(crate) fn add_part(transaction: &Transaction<'_>, part: &ChordPart<'_>, now_
         )?
         .execute(params![part.chord, position, part.task, part.value])?;
     let size: Option<i64> = transaction
-        .prepare_cached("SELECT size FROM chords WHERE name = ?1")?
+        .prepare_cached("SELECT size + extra FROM chords WHERE name = ?1")?
         .query_row([part.chord], |row| row.get(0))?;
     if size.is_none_or(|size| count(transaction, part.chord).is_ok_and(|count| count < size)) {
         return Ok(false);
@@ -72,6 +72,16 @@ pub(crate) fn add_part(transaction: &Transaction<'_>, part: &ChordPart<'_>, now_
         .prepare_cached("UPDATE chords SET claimed_by = ?2, claimed_until_s = ?3 WHERE name = ?1")?
         .execute(params![part.chord, part.token, now_s + part.claim_s])?;
     Ok(true)
+}
+
+/// Says that the header has one part more.
+pub(crate) fn grow(transaction: &Transaction<'_>, chord: &str) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO chords (name, extra) VALUES (?1, 1) ON CONFLICT (name) DO UPDATE SET extra = extra + 1",
+        )?
+        .execute([chord])?;
+    Ok(())
 }
 
 fn count(transaction: &Transaction<'_>, chord: &str) -> rusqlite::Result<i64> {

@@ -20,6 +20,9 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::Result;
 use crate::publish::per_process::PerProcess;
 
+/// Who waits for broadcasts waits for this name too.
+const FANOUT_NAME: &[u8] = b"\0fanout";
+
 /// How often waiters look where nobody can ring.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -153,6 +156,11 @@ impl SqliteClient {
     #[must_use]
     pub fn seen(&self, word: Word) -> u32 {
         self.bell().map_or(0, |bell| bell.read(word))
+    }
+
+    /// Wakes those who wait for these names, though nothing came.
+    pub fn wake(&self, word: Word, names: &[&[u8]]) {
+        self.ring(word, names.iter().fold(0, |bits, name| bits | bit_of(name)));
     }
 
     /// Waits until something of these names may have come, at most for the time given. True means: look.
@@ -307,6 +315,11 @@ impl SqliteClient {
         self.write(Commit::Durable, |transaction| chords::set_size(transaction, chord, size, expires_s))
     }
 
+    /// Says that a running chord has one part more.
+    pub fn grow_chord(&self, chord: &str) -> Result<()> {
+        self.write(Commit::Durable, |transaction| chords::grow(transaction, chord))
+    }
+
     /// Counts a part of a chord; true if it was the last one and the body is the caller's to send.
     pub fn add_chord_part(&self, part: &ChordPart<'_>) -> Result<bool> {
         self.write(Commit::Durable, |transaction| chords::add_part(transaction, part, now_s()))
@@ -342,7 +355,7 @@ impl SqliteClient {
     /// Sends a message to everybody who listens to an exchange now.
     pub fn broadcast(&self, exchange: &str, body: &[u8]) -> Result<()> {
         self.write(Commit::Relaxed, |transaction| exchanges::broadcast(transaction, exchange, body, now_s()))?;
-        self.ring(Word::Fanout, ALL);
+        self.ring(Word::Queues, bit_of(FANOUT_NAME));
         Ok(())
     }
 

@@ -107,13 +107,20 @@ impl SqliteConsumer {
             return Ok(());
         }
         let (before, boot, liveness) = (state.node, &state.boot, state.liveness.as_ref());
+        let sources = state.sources.values();
         let (node, returned) = client.write(Commit::Relaxed, |transaction| {
             let mut node = before;
             if node == 0 || !nodes::renew(transaction, node, now_ns)? {
                 node = nodes::sign_on(transaction, &self.owner, boot, now_ns, self.lease_ns)?;
                 liveness.map(|liveness| liveness.hold(node));
             }
-            maintenance::tidy(transaction, SystemClock.wall_s())?;
+            let now_s = SystemClock.wall_s();
+            let mut used = transaction
+                .prepare_cached("UPDATE queues SET used_s = ?2 WHERE id = ?1 AND expires_s IS NOT NULL")?;
+            for queue in sources {
+                used.execute(rusqlite::params![queue, now_s])?;
+            }
+            maintenance::tidy(transaction, now_s)?;
             Ok((node, nodes::reclaim(transaction, node, boot, now_ns, liveness)?))
         })?;
         state.node = node;

@@ -30,7 +30,7 @@ CREATE TABLE chord_parts (
     chord TEXT NOT NULL, position REAL NOT NULL, task TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (chord, task)
 ) WITHOUT ROWID;
 CREATE TABLE chords (
-    name TEXT PRIMARY KEY, size INTEGER, claimed_by TEXT, claimed_until_s REAL, expires_s REAL
+    name TEXT PRIMARY KEY, size INTEGER, extra INTEGER NOT NULL DEFAULT 0, claimed_by TEXT, claimed_until_s REAL, expires_s REAL
 ) WITHOUT ROWID;
 CREATE TABLE bindings (
     exchange TEXT NOT NULL, routing_key TEXT NOT NULL, pattern TEXT NOT NULL, queue TEXT NOT NULL,

@@ -96,7 +96,7 @@ impl Serving {
                 .map(|retry_in_s| StoreEvent::Disconnected { error: error.clone(), retry_in_s })
                 .into_iter()
                 .collect();
-            self.session.tell(vec![News::Event(lost)], stored, &[]);
+            self.session.tell(vec![News::Event(lost)], stored, &[], 0);
             if retry_in_s.is_none() {
                 self.session.fail_writes(&error);
             }
@@ -120,7 +120,7 @@ impl Serving {
                         the idle and latency figures do not hold";
             news.push(News::Event(BrokerEvent::Degraded { text: text.into() }));
         }
-        self.session.tell(news, vec![StoreEvent::Connected], &[]);
+        self.session.tell(news, vec![StoreEvent::Connected], &[], 0);
         self.looks = true;
         loop {
             let seen = self.bell.read(Word::Queues);
@@ -242,7 +242,7 @@ impl Serving {
             // We slept too long. A new number, and everything held under the old one is gone.
             let mut news = Vec::new();
             self.sign_on(database, &consumer, &mut news)?;
-            self.session.tell(news, Vec::new(), &[]);
+            self.session.tell(news, Vec::new(), &[], 0);
         }
         Ok(())
     }
@@ -353,6 +353,7 @@ impl Serving {
         }
         let becomes_ready = done.requeued > 0 || done.reclaimed > 0 || done.promoted > 0;
         let used = self.used(&done.fetched);
+        let fetched = done.fetched.len() as u32;
         for batch in [self.incoming(done.recalled), self.incoming(done.fetched)] {
             if !batch.is_empty() {
                 news.push(News::Event(BrokerEvent::Delivered(batch)));
@@ -363,7 +364,7 @@ impl Serving {
         if bits != 0 {
             self.bell.ring(Word::Results, bits);
         }
-        self.session.tell(news, stored, &used);
+        self.session.tell(news, stored, &used, fetched);
         if becomes_ready {
             self.looks = true;
             self.session.ring_queues();

@@ -329,9 +329,11 @@ impl Session {
         state.fetching = 0;
     }
 
-    /// Tells both clients what happened; `used` are queues that gave messages.
-    pub(crate) fn tell(&self, news: Vec<News>, stored: Vec<StoreEvent>, used: &[u16]) {
+    /// Tells both clients what happened; `used` are queues that gave messages, `fetched` how many messages came.
+    pub(crate) fn tell(&self, news: Vec<News>, stored: Vec<StoreEvent>, used: &[u16], fetched: u32) {
         let mut state = self.lock();
+        // What did not come is still wanted.
+        state.demand += state.fetching.saturating_sub(fetched);
         state.fetching = 0;
         for queue in used {
             if let Some(at) = state.cycle.iter().position(|other| other == queue) {
@@ -360,7 +362,7 @@ impl Session {
             .map(|write| StoreEvent::Failed { token: write.token, error: error.clone() })
             .collect();
         drop(state);
-        self.tell(Vec::new(), failed, &[]);
+        self.tell(Vec::new(), failed, &[], 0);
     }
 
     /// Sleeps until told to stop, at most as long as given; true if told. Without a limit new results end it too.

@@ -12,14 +12,13 @@ from kombu.serialization import prepare_accept_content
 
 from pyworker.compat.celery import child
 from pyworker.compat.celery.banner import startup_banner
-from pyworker.compat.celery.broker_settings import redis_broker
 from pyworker.compat.celery.calls import CallDesk
 from pyworker.compat.celery.control import PanelControl
 from pyworker.compat.celery.deliveries import Deliveries
 from pyworker.compat.celery.options import worker_arguments
 from pyworker.compat.celery.receipts import ReceiptLog
 from pyworker.compat.celery.request_facade import Requests
-from pyworker.compat.celery.result_settings import redis_results
+from pyworker.compat.celery.sqlite_settings import broker_config, result_config
 from pyworker.compat.celery.revocations import unwatch_revoked, watch_revoked
 from pyworker.compat.celery.task_specs import task_configs, task_specs, watched_tasks
 from pyworker.compat.celery.versions import require_supported
@@ -104,8 +103,8 @@ class CeleryWorkerApp:
         self._receipts = ReceiptLog(specs)
         return EngineConfig(
             hostname=self.hostname,
-            broker=redis_broker(self.app, self.hostname),
-            results=redis_results(self.app),
+            broker=broker_config(self.app, self.hostname),
+            results=result_config(self.app),
             tasks=task_configs(specs, watched_tasks(self.app, specs)),
             pool=PoolConfig(
                 concurrency=int(worker.concurrency),
