@@ -109,7 +109,7 @@ pub struct RedisResultConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub enum BrokerConfig {
     /// Redis.
-    Redis(RedisBrokerConfig),
+    Redis(Box<RedisBrokerConfig>),
     /// An embedded SQLite file.
     Sqlite(SqliteBrokerConfig),
 }

@@ -117,9 +117,7 @@ class SqliteBackend(StoringBackend):
 
     def write_result(self, key: bytes, value: bytes, is_success: bool) -> None:
         """Store a value unless a success is there; it is on the disk when this returns."""
-        self.call(
-            lambda: self.file.set(key, value, is_success=is_success, protected=True, expires_s=self.expires_s)
-        )
+        self.call(lambda: self.file.set(key, value, is_success=is_success, protected=True, expires_s=self.expires_s))
 
     def forget(self, task_id: str) -> None:
         """Delete a result."""

@@ -15,9 +15,7 @@ _files: dict[tuple[SqliteAddress, tuple[int, ...]], SqliteFile] = {}
 PRIORITY_STEPS = (0, 3, 6, 9)
 
 
-def open_file(
-    address: SqliteAddress, *, setting: str, priority_steps: tuple[int, ...] = PRIORITY_STEPS
-) -> SqliteFile:
+def open_file(address: SqliteAddress, *, setting: str, priority_steps: tuple[int, ...] = PRIORITY_STEPS) -> SqliteFile:
     """Return the handle of a file, which is made if it is not there.
 
     Raises:

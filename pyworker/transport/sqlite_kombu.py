@@ -36,7 +36,7 @@ _VISIBILITY_TIMEOUT_S = 3600.0
 _BROADCASTS_AT_ONCE = 100
 
 
-class QoS(virtual.QoS):
+class QoS(virtual.QoS):  # type: ignore[misc]
     """Deliveries of one channel; they end in the file, one commit each."""
 
     channel: Channel
@@ -60,7 +60,7 @@ class QoS(virtual.QoS):
         return []
 
 
-class Channel(virtual.Channel):
+class Channel(virtual.Channel):  # type: ignore[misc]
     """One channel. Its process signs on in the file like a worker, so that a dead one's messages return at once."""
 
     QoS = QoS
@@ -252,7 +252,7 @@ class _Bell:
                     pass  # It is readable already.
 
 
-class Transport(virtual.Transport):
+class Transport(virtual.Transport):  # type: ignore[misc]
     """Connections to one file; ``sqlite:///relative.db`` or ``sqlite:////absolute/path.db``."""
 
     Channel = Channel
@@ -309,4 +309,3 @@ class Transport(virtual.Transport):
 def _url(client: Any) -> str:
     url = str(client.hostname or "")
     return url if "://" in url else f"sqlite:///{client.virtual_host or ''}"
-

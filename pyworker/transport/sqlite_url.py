@@ -41,7 +41,10 @@ def parse_sqlite_url(url: str, *, setting: str, options: Mapping[str, Any] | Non
     parts = urlsplit(url)
     if parts.scheme.lower() not in SCHEMES:
         raise ImproperlyConfigured(f"{setting}: {url!r} is no sqlite:// or memory:// URL")
-    chosen = {**dict(parse_qsl(parts.query)), **{key: value for key, value in (options or {}).items() if key in _OPTIONS}}
+    chosen = {
+        **dict(parse_qsl(parts.query)),
+        **{key: value for key, value in (options or {}).items() if key in _OPTIONS},
+    }
     is_memory = parts.scheme.lower() == "memory"
     return SqliteAddress(
         path=_memory_path(unquote(parts.netloc + parts.path)) if is_memory else _path(parts, setting),

@@ -104,11 +104,13 @@ def start_native_child(
     set_joins_block(True)
     worker_process_init.send(sender=None)
     tasks = [app.tasks[name] for name in names]
-    backend: Any = app.backend
+    backend = app.backend
     job = None
     if isinstance(backend, (RedisBackend, SqliteBackend)):
-        is_redis = isinstance(backend, RedisBackend)
-        backend.chord_parts = ChordParts(backend) if is_redis else SqliteChordParts(backend)
+        if isinstance(backend, RedisBackend):
+            backend.chord_parts = ChordParts(backend)
+        else:
+            backend.chord_parts = SqliteChordParts(backend)
         job = _Job(backend, link)
         backend.sink = job.write
         backend.before_read = job.flush

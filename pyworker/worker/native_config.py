@@ -24,7 +24,6 @@ from pyworker.worker.config import (
     ShutdownConfig,
     TaskConfig,
 )
-
 from pyworker.worker.sqlite_config import SqliteBrokerConfig, SqliteResultConfig
 
 if TYPE_CHECKING:

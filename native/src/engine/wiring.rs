@@ -9,7 +9,7 @@ use crate::broker::Broker;
 use crate::broker::redis::RedisBroker;
 use crate::broker::sqlite::SqliteBroker;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{BrokerConfig, EngineConfig, ResultConfig};
+use crate::config::{BrokerConfig, EngineConfig, RedisBrokerConfig, ResultConfig};
 use crate::engine::children::Place;
 use crate::engine::counters::Counters;
 use crate::engine::jobs::JobTable;
@@ -37,7 +37,7 @@ pub fn build(config: EngineConfig, fork_server: OwnedFd) -> Result<(Node, Arc<Sh
     // A result store in the broker's own file shares its thread and its commits.
     let mut session = None;
     let broker: Box<dyn Broker> = match &config.broker {
-        BrokerConfig::Redis(redis) => Box::new(RedisBroker::new(redis.clone(), Arc::clone(&clock))),
+        BrokerConfig::Redis(redis) => Box::new(RedisBroker::new(RedisBrokerConfig::clone(redis), Arc::clone(&clock))),
         BrokerConfig::Sqlite(sqlite) => {
             let broker = SqliteBroker::new(sqlite.clone(), Arc::clone(&clock))?;
             session = Some((&sqlite.address, Arc::clone(broker.session())));

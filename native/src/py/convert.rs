@@ -5,11 +5,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
 use super::errors::to_python;
-<<<<<<< HEAD
 use super::redis_settings;
-=======
 use super::sqlite;
->>>>>>> d186f73 (A SQLite file as broker and result store: one commit for what happens together, woken through a mapped word)
 use crate::config::{
     BrokerConfig, EngineConfig, PoolConfig, PrefetchConfig, QueueOrder, RedisAddress, RedisBrokerConfig,
     RedisResultConfig, ResultConfig, RetryPolicy, TaskConfig,
@@ -120,7 +117,7 @@ pub(super) fn engine_config(object: &Bound<'_, PyAny>) -> PyResult<EngineConfig>
     let broker = if is_sqlite(&broker)? {
         BrokerConfig::Sqlite(sqlite::broker(&broker)?)
     } else {
-        BrokerConfig::Redis(redis_broker(&broker)?)
+        BrokerConfig::Redis(Box::new(redis_broker(&broker)?))
     };
     let pool = object.getattr("pool")?;
     let prefetch = object.getattr("prefetch")?;

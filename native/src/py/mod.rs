@@ -7,12 +7,9 @@ mod cython;
 mod engine;
 mod errors;
 mod publisher;
-<<<<<<< HEAD
 mod redis_settings;
 mod subscription;
-=======
 mod sqlite;
->>>>>>> d186f73 (A SQLite file as broker and result store: one commit for what happens together, woken through a mapped word)
 
 use pyo3::prelude::pymodule;
 
@@ -31,11 +28,9 @@ mod _native {
     #[pymodule_export]
     use super::publisher::RedisPublisher;
     #[pymodule_export]
-<<<<<<< HEAD
     use super::subscription::ResultSubscription;
-=======
+    #[pymodule_export]
     use super::sqlite::{PySqliteConsumer, SqliteFile};
->>>>>>> d186f73 (A SQLite file as broker and result store: one commit for what happens together, woken through a mapped word)
     use pyo3::prelude::{Bound, PyModule, PyModuleMethods, PyResult};
 
     #[pymodule_init]

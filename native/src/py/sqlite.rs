@@ -73,9 +73,7 @@ impl SqliteFile {
     }
 
     fn publish_many(&self, py: Python<'_>, messages: Vec<(PyBackedStr, i64, PyBackedBytes)>) -> PyResult<()> {
-        detached(py, || {
-            self.0.publish(messages.iter().map(|(queue, priority, body)| (&**queue, *priority, &**body)))
-        })
+        detached(py, || self.0.publish(messages.iter().map(|(queue, priority, body)| (&**queue, *priority, &**body))))
     }
 
     fn publish(&self, py: Python<'_>, queue: &str, priority: i64, message: PyBackedBytes) -> PyResult<()> {
@@ -91,14 +89,7 @@ impl SqliteFile {
         Ok(())
     }
 
-    fn wait(
-        &self,
-        py: Python<'_>,
-        name: &str,
-        seen: u32,
-        names: Vec<PyBackedBytes>,
-        timeout_s: f64,
-    ) -> PyResult<bool> {
+    fn wait(&self, py: Python<'_>, name: &str, seen: u32, names: Vec<PyBackedBytes>, timeout_s: f64) -> PyResult<bool> {
         let word = word(name)?;
         let most = Duration::from_secs_f64(timeout_s.clamp(0.0, 86_400.0));
         Ok(py.detach(|| {
@@ -128,15 +119,12 @@ impl SqliteFile {
         Ok(reports.into_iter().map(|queue| (queue.name, queue.ready, queue.scheduled, queue.held)).collect())
     }
 
-    fn get_many<'py>(
-        &self,
-        py: Python<'py>,
-        keys: Vec<PyBackedBytes>,
-    ) -> PyResult<Vec<Option<Bound<'py, PyBytes>>>> {
+    fn get_many<'py>(&self, py: Python<'py>, keys: Vec<PyBackedBytes>) -> PyResult<Vec<Option<Bound<'py, PyBytes>>>> {
         let values = detached(py, || self.0.get_many(&keys.iter().map(|key| &**key).collect::<Vec<_>>()))?;
         Ok(values.into_iter().map(|value| value.map(|value| PyBytes::new(py, &value))).collect())
     }
 
+    #[expect(clippy::too_many_arguments, reason = "keywords on the Python side")]
     #[pyo3(signature = (key, value, *, is_success = false, protected = false, expires_s = None))]
     fn set(
         &self,
@@ -244,6 +232,9 @@ impl SqliteFile {
     }
 }
 
+/// Number, place of the queue, earlier deliveries, envelope.
+type Delivery<'py> = (u64, u16, u32, Bound<'py, PyBytes>);
+
 /// See the stub.
 #[pyclass(frozen, module = "pyworker._native", name = "SqliteConsumer")]
 #[derive(Debug)]
@@ -260,12 +251,7 @@ impl PySqliteConsumer {
         Self { file, consumer: SqliteConsumer::new(owner, lease) }
     }
 
-    fn fetch<'py>(
-        &self,
-        py: Python<'py>,
-        queues: Vec<PyBackedStr>,
-        want: usize,
-    ) -> PyResult<Vec<(u64, u16, u32, Bound<'py, PyBytes>)>> {
+    fn fetch<'py>(&self, py: Python<'py>, queues: Vec<PyBackedStr>, want: usize) -> PyResult<Vec<Delivery<'py>>> {
         let client = &self.file.get().0;
         let fetched = detached(py, || {
             let queues: Vec<&str> = queues.iter().map(|queue| &**queue).collect();

@@ -9,11 +9,8 @@
 //! * Driven by the engine's thread alone; `drive` never blocks.
 
 pub mod redis;
-<<<<<<< HEAD
 pub mod subscription;
-=======
 pub mod sqlite;
->>>>>>> d186f73 (A SQLite file as broker and result store: one commit for what happens together, woken through a mapped word)
 
 use std::fmt::Debug;
 

@@ -100,9 +100,7 @@ pub(crate) fn parts(connection: &Connection, chord: &str) -> rusqlite::Result<Ve
 pub(crate) fn finish(transaction: &Transaction<'_>, chord: &str, token: &str, now_s: f64) -> rusqlite::Result<()> {
     let until_s = now_s + FINISHED_KEPT_S;
     let changed = transaction
-        .prepare_cached(
-            "UPDATE chords SET claimed_until_s = ?3, expires_s = ?3 WHERE name = ?1 AND claimed_by = ?2",
-        )?
+        .prepare_cached("UPDATE chords SET claimed_until_s = ?3, expires_s = ?3 WHERE name = ?1 AND claimed_by = ?2")?
         .execute(params![chord, token, until_s])?;
     if changed > 0 {
         transaction.prepare_cached("DELETE FROM chord_parts WHERE chord = ?1")?.execute([chord])?;

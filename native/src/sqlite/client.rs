@@ -100,11 +100,7 @@ impl SqliteClient {
         self.local.get(Local::new, |_| {})
     }
 
-    fn with<T>(
-        &self,
-        slot: &Mutex<Option<Database>>,
-        work: impl FnOnce(&mut Database) -> Result<T>,
-    ) -> Result<T> {
+    fn with<T>(&self, slot: &Mutex<Option<Database>>, work: impl FnOnce(&mut Database) -> Result<T>) -> Result<T> {
         let mut slot = lock(slot);
         self.on(&mut slot, work)
     }

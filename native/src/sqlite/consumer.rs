@@ -17,6 +17,9 @@ use crate::error::Result;
 /// How often a consumer signs, at most, and hands back what the dead held.
 const SIGN_NS: u64 = 4_000_000_000;
 
+/// What a consumer takes: number, place of the queue, how often it was handed out before, envelope.
+pub type Delivery = (u64, u16, u32, Vec<u8>);
+
 /// One channel's consumer. To be used by one thread at a time; a fork's copy signs on anew.
 #[derive(Debug)]
 pub struct SqliteConsumer {
@@ -45,7 +48,7 @@ impl SqliteConsumer {
 
     /// Takes up to `want` messages of these queues, in turn: number, position of the queue, how often it was handed
     /// out before, envelope.
-    pub fn fetch(&self, client: &SqliteClient, queues: &[&str], want: usize) -> Result<Vec<(u64, u16, u32, Vec<u8>)>> {
+    pub fn fetch(&self, client: &SqliteClient, queues: &[&str], want: usize) -> Result<Vec<Delivery>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.sign(client, &mut state)?;
         self.learn(client, &mut state, queues)?;
@@ -115,8 +118,8 @@ impl SqliteConsumer {
                 liveness.map(|liveness| liveness.hold(node));
             }
             let now_s = SystemClock.wall_s();
-            let mut used = transaction
-                .prepare_cached("UPDATE queues SET used_s = ?2 WHERE id = ?1 AND expires_s IS NOT NULL")?;
+            let mut used =
+                transaction.prepare_cached("UPDATE queues SET used_s = ?2 WHERE id = ?1 AND expires_s IS NOT NULL")?;
             for queue in sources {
                 used.execute(rusqlite::params![queue, now_s])?;
             }
@@ -132,8 +135,7 @@ impl SqliteConsumer {
     }
 
     fn learn(&self, client: &SqliteClient, state: &mut State, queues: &[&str]) -> Result<()> {
-        let unknown: Vec<&str> =
-            queues.iter().copied().filter(|queue| !state.sources.contains_key(*queue)).collect();
+        let unknown: Vec<&str> = queues.iter().copied().filter(|queue| !state.sources.contains_key(*queue)).collect();
         if unknown.is_empty() {
             return Ok(());
         }

@@ -45,16 +45,14 @@ impl Database {
         let path = &address.path;
         schema::check_place(path)?;
         let _inside = fork::enter();
-        let flags =
-            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(path, flags).map_err(|error| refused(path, &error))?;
         let fail = |error: rusqlite::Error| refused(path, &error);
         let busy_timeout = Duration::from_millis(u64::from(address.busy_timeout_ms));
         connection.busy_timeout(busy_timeout).map_err(fail)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
         schema::prepare(&mut connection, path)?;
-        let mode: String =
-            connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(fail)?;
+        let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(fail)?;
         if !mode.eq_ignore_ascii_case("wal") {
             let text = format!("sqlite: {}: the file system does not allow write-ahead logging", path.display());
             return Err(Error::new(ErrorKind::Config, text));

@@ -60,8 +60,8 @@ pub(crate) fn broadcasts_after(
     after: i64,
     most: usize,
 ) -> rusqlite::Result<Vec<(i64, String, Vec<u8>)>> {
-    let mut select = connection
-        .prepare_cached("SELECT id, exchange, body FROM fanout WHERE id > ?1 ORDER BY id LIMIT ?2")?;
+    let mut select =
+        connection.prepare_cached("SELECT id, exchange, body FROM fanout WHERE id > ?1 ORDER BY id LIMIT ?2")?;
     select
         .query_map(params![after, most as i64], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get_ref(2)?.as_blob()?.to_vec()))

@@ -108,9 +108,9 @@ fn mark(status: &mut libc::stat) {
 unsafe extern "C" fn fstat_of_this_process(descriptor: c_int, status: *mut libc::stat) -> c_int {
     // SAFETY: the caller's arguments are those of fstat.
     let result = unsafe { libc::fstat(descriptor, status) };
-    // SAFETY: after success the structure is filled.
-    if result == 0 && let Some(status) = unsafe { status.as_mut() } {
-        mark(status);
+    if result == 0 {
+        // SAFETY: the structure is filled after success.
+        unsafe { status.as_mut() }.map(mark);
     }
     result
 }
@@ -119,9 +119,9 @@ unsafe extern "C" fn fstat_of_this_process(descriptor: c_int, status: *mut libc:
 unsafe extern "C" fn stat_of_this_process(path: *const c_char, status: *mut libc::stat) -> c_int {
     // SAFETY: the caller's arguments are those of stat.
     let result = unsafe { libc::stat(path, status) };
-    // SAFETY: after success the structure is filled.
-    if result == 0 && let Some(status) = unsafe { status.as_mut() } {
-        mark(status);
+    if result == 0 {
+        // SAFETY: the structure is filled after success.
+        unsafe { status.as_mut() }.map(mark);
     }
     result
 }

@@ -28,11 +28,6 @@ impl Liveness {
         self.lock(libc::F_OFD_SETLK, libc::F_WRLCK, node).is_some()
     }
 
-    /// Gives the byte back.
-    pub(crate) fn release(&self, node: i64) {
-        self.lock(libc::F_OFD_SETLK, libc::F_UNLCK, node);
-    }
-
     /// Whether a node's process is certainly gone. What cannot be found out counts as alive.
     pub(crate) fn is_gone(&self, node: i64) -> bool {
         self.lock(libc::F_OFD_GETLK, libc::F_WRLCK, node).is_some_and(|kind| kind == libc::F_UNLCK)

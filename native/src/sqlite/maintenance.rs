@@ -29,17 +29,15 @@ pub(crate) fn tidy(transaction: &Transaction<'_>, now_s: f64) -> rusqlite::Resul
         )?
         .execute(params![now_s as i64, EXPIRED_BATCH])?;
     transaction.prepare_cached("DELETE FROM fanout WHERE at_s < ?1")?.execute([now_s - FANOUT_KEPT_S])?;
-    let mut select = transaction.prepare_cached(
-        "SELECT name FROM queues WHERE expires_s IS NOT NULL AND used_s + expires_s < ?1 LIMIT 100",
-    )?;
+    let mut select = transaction
+        .prepare_cached("SELECT name FROM queues WHERE expires_s IS NOT NULL AND used_s + expires_s < ?1 LIMIT 100")?;
     let unused = select.query_map([now_s], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
     for name in unused {
         delete_queue(transaction, &name)?;
     }
     let old_chords =
         transaction.prepare_cached("SELECT name FROM chords WHERE expires_s IS NOT NULL AND expires_s < ?1 LIMIT 100");
-    let names =
-        old_chords?.query_map([now_s], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    let names = old_chords?.query_map([now_s], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
     for name in names {
         transaction.prepare_cached("DELETE FROM chord_parts WHERE chord = ?1")?.execute([&name])?;
         transaction.prepare_cached("DELETE FROM chords WHERE name = ?1")?.execute([&name])?;
@@ -68,10 +66,7 @@ pub(crate) fn delete_queue(transaction: &Transaction<'_>, name: &str) -> rusqlit
 }
 
 fn known_queue(connection: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
-    connection
-        .prepare_cached("SELECT id FROM queues WHERE name = ?1")?
-        .query_row([name], |row| row.get(0))
-        .optional()
+    connection.prepare_cached("SELECT id FROM queues WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()
 }
 
 /// How many messages wait in a queue.

@@ -56,11 +56,7 @@ pub(crate) fn queue_id(transaction: &Transaction<'_>, name: &str) -> rusqlite::R
 }
 
 /// Adds messages in order. Ids only grow, also beyond deletions: they name deliveries and decide the order.
-pub(crate) fn publish(
-    transaction: &Transaction<'_>,
-    messages: &[NewMessage<'_>],
-    now_s: f64,
-) -> rusqlite::Result<()> {
+pub(crate) fn publish(transaction: &Transaction<'_>, messages: &[NewMessage<'_>], now_s: f64) -> rusqlite::Result<()> {
     let first: i64 = transaction
         .prepare_cached("UPDATE sequence SET next = next + ?1 RETURNING next - ?1")?
         .query_row([messages.len() as i64], |row| row.get(0))?;
@@ -216,20 +212,14 @@ pub(crate) fn recall(
 }
 
 /// Ends a delivery; false if it was not this node's any more.
-pub(crate) fn settle(
-    transaction: &Transaction<'_>,
-    id: u64,
-    how: Settlement,
-    owner: i64,
-) -> rusqlite::Result<bool> {
+pub(crate) fn settle(transaction: &Transaction<'_>, id: u64, how: Settlement, owner: i64) -> rusqlite::Result<bool> {
     let id = id as i64;
     if matches!(how, Settlement::Park { .. }) {
         // The lease goes on; when it is due is the engine's business.
         return Ok(true);
     }
-    let held = transaction
-        .prepare_cached("DELETE FROM held WHERE id = ?1 AND owner = ?2")?
-        .execute(params![id, owner])?;
+    let held =
+        transaction.prepare_cached("DELETE FROM held WHERE id = ?1 AND owner = ?2")?.execute(params![id, owner])?;
     if held == 0 {
         return Ok(false);
     }

@@ -68,12 +68,7 @@ pub(crate) fn forget(transaction: &Transaction<'_>, key: &[u8]) -> rusqlite::Res
 }
 
 /// Adds to a number under a key, which counts from zero, and returns it.
-pub(crate) fn add(
-    transaction: &Transaction<'_>,
-    key: &[u8],
-    by: i64,
-    expires_s: Option<i64>,
-) -> rusqlite::Result<i64> {
+pub(crate) fn add(transaction: &Transaction<'_>, key: &[u8], by: i64, expires_s: Option<i64>) -> rusqlite::Result<i64> {
     let before = load(transaction, key, 0)?;
     let number = before.and_then(|value| std::str::from_utf8(&value).ok()?.parse::<i64>().ok()).unwrap_or(0) + by;
     let text = number.to_string();
@@ -84,8 +79,10 @@ pub(crate) fn add(
 
 /// Gives a key another time to end.
 pub(crate) fn expire(transaction: &Transaction<'_>, key: &[u8], expires_s: Option<i64>) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached("UPDATE results SET expires_s = ?3 WHERE hash = ?1 AND key = ?2")?
-        .execute(params![hash_of(key), key, expires_s])?;
+    transaction.prepare_cached("UPDATE results SET expires_s = ?3 WHERE hash = ?1 AND key = ?2")?.execute(params![
+        hash_of(key),
+        key,
+        expires_s
+    ])?;
     Ok(())
 }

@@ -48,7 +48,9 @@ pub(crate) fn check_place(path: &Path) -> Result<()> {
     if let Some(kind) = network_file_system(folder)? {
         return Err(config(
             path,
-            &format!("lies on a network file system ({kind}), where SQLite's locks and shared memory cannot be relied on"),
+            &format!(
+                "lies on a network file system ({kind}), where SQLite's locks and shared memory cannot be relied on"
+            ),
         ));
     }
     if !is_writable(folder) {

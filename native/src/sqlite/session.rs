@@ -169,12 +169,7 @@ impl Session {
     }
 
     /// A client begins: its pipe is registered, the thread started with the first one.
-    pub(crate) fn join(
-        self: &Arc<Self>,
-        registry: &Registry,
-        token: Token,
-        is_broker: bool,
-    ) -> Result<pipe::Receiver> {
+    pub(crate) fn join(self: &Arc<Self>, registry: &Registry, token: Token, is_broker: bool) -> Result<pipe::Receiver> {
         let (sender, mut receiver) = pipe::new()?;
         registry.register(&mut receiver, token, Interest::READABLE)?;
         let mut state = self.lock();
@@ -234,9 +229,9 @@ impl Session {
         }
         let news = std::mem::take(&mut state.news);
         state.demand = demand(&news).saturating_sub(state.fetching);
-        let wakes = state.asleep.is_some_and(|knows_demand| {
-            state.has_work() || (state.demand > 0 && !knows_demand) || state.cycle_changed
-        });
+        let wakes = state
+            .asleep
+            .is_some_and(|knows_demand| state.has_work() || (state.demand > 0 && !knows_demand) || state.cycle_changed);
         if wakes {
             state.asleep = None;
         }
@@ -376,10 +371,9 @@ impl Session {
         let mut state = match most_s {
             Some(most_s) => {
                 let most = std::time::Duration::from_secs_f64(most_s.clamp(0.0, 86_400.0));
-                self.stopped.wait_timeout_while(state, most, goes_on).map_or_else(
-                    |poisoned| poisoned.into_inner().0,
-                    |(state, _)| state,
-                )
+                self.stopped
+                    .wait_timeout_while(state, most, goes_on)
+                    .map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state)
             }
             None => self.stopped.wait_while(state, goes_on).unwrap_or_else(PoisonError::into_inner),
         };
@@ -395,10 +389,7 @@ impl Session {
 
 impl State {
     fn has_work(&self) -> bool {
-        !self.settlements.is_empty()
-            || !self.recalls.is_empty()
-            || !self.writes.is_empty()
-            || self.renew_ns.is_some()
+        !self.settlements.is_empty() || !self.recalls.is_empty() || !self.writes.is_empty() || self.renew_ns.is_some()
     }
 }
 

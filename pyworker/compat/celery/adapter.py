@@ -18,8 +18,8 @@ from pyworker.compat.celery.deliveries import Deliveries
 from pyworker.compat.celery.options import worker_arguments
 from pyworker.compat.celery.receipts import ReceiptLog
 from pyworker.compat.celery.request_facade import Requests
-from pyworker.compat.celery.sqlite_settings import broker_config, result_config
 from pyworker.compat.celery.revocations import unwatch_revoked, watch_revoked
+from pyworker.compat.celery.sqlite_settings import broker_config, result_config
 from pyworker.compat.celery.task_specs import task_configs, task_specs, watched_tasks
 from pyworker.compat.celery.versions import require_supported
 from pyworker.compat.celery.worker_facade import make_worker

@@ -13,8 +13,8 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from pyworker.compat.celery.fast_lane import make_tracer
 from pyworker.compat.celery.pool_process import become_pool_process, leave_pool_process
-from pyworker.compat.celery.sqlite_settings import result_config
 from pyworker.compat.celery.result_writer import ResultWriter
+from pyworker.compat.celery.sqlite_settings import result_config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

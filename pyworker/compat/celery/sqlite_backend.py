@@ -29,7 +29,7 @@ _SECOND_READING_S = 1.0
 register()
 
 
-class SQLiteBackend(KeyValueStoreBackend):  # type: ignore[misc]
+class SQLiteBackend(KeyValueStoreBackend):
     """Results in a file that the processes of one machine share."""
 
     supports_autoexpire = True
@@ -120,7 +120,7 @@ class SQLiteBackend(KeyValueStoreBackend):  # type: ignore[misc]
         on_message: Callable[[Any], Any] | None = None,
         on_interval: Callable[[], Any] | None = None,
         max_iterations: int | None = None,
-        READY_STATES: Any = states.READY_STATES,  # noqa: N803 - Celery's name
+        READY_STATES: Any = states.READY_STATES,
     ) -> Iterator[tuple[str, Any]]:
         """Yield the metas of tasks as they end."""
         deadline = None if timeout is None else time.monotonic() + timeout
