@@ -9,7 +9,7 @@ use std::fs::OpenOptions;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::error::Result;
@@ -27,6 +27,8 @@ pub enum Word {
 const LINE_WORDS: usize = 16;
 const LENGTH: usize = 4096;
 const WORDS: usize = 2;
+/// A little longer than the longest wait between two attempts.
+const HUNGRY_NS: u64 = 1_500_000;
 /// Bits by name; the rest are for nodes.
 const NAME_BITS: u32 = 24;
 /// Everybody.
@@ -74,6 +76,23 @@ impl Bell {
         debug_assert!(index < WORDS * LINE_WORDS);
         // SAFETY: the mapping has LENGTH bytes, is aligned to a page, and all sides use atomics.
         unsafe { AtomicU32::from_ptr(self.base.as_ptr().add(index)) }
+    }
+
+    /// When somebody last failed to get the write lock; those who have just had it let them go first.
+    #[expect(unsafe_code, reason = "a word of the mapping as an atomic")]
+    fn hungry(&self) -> &AtomicU64 {
+        // SAFETY: the mapping has LENGTH bytes and is aligned to a page; nobody else uses this line.
+        unsafe { AtomicU64::from_ptr(self.base.as_ptr().add(WORDS * LINE_WORDS).cast()) }
+    }
+
+    /// Says that we wait for the write lock.
+    pub(crate) fn be_hungry(&self) {
+        self.hungry().store(crate::clock::monotonic_ns(), Ordering::Relaxed);
+    }
+
+    /// Whether somebody waited for the write lock a moment ago.
+    pub(crate) fn is_anybody_hungry(&self) -> bool {
+        crate::clock::monotonic_ns().saturating_sub(self.hungry().load(Ordering::Relaxed)) < HUNGRY_NS
     }
 
     /// What a word says now; to be read before looking for what one would wait for.

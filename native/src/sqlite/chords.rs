@@ -1,6 +1,6 @@
 //! Counting the parts of chords: each part once, the body for one caller only.
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 /// How long a finished chord is remembered, so that a part that comes twice does not send the body again.
 const FINISHED_KEPT_S: f64 = 3600.0;
@@ -26,7 +26,7 @@ pub struct ChordPart<'a> {
 
 /// Says how many parts there are. A chord that was completed before begins anew.
 pub(crate) fn set_size(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     chord: &str,
     size: i64,
     expires_s: Option<f64>,
@@ -41,7 +41,7 @@ pub(crate) fn set_size(
 }
 
 /// Adds a part; true if all are there and the caller has the claim.
-pub(crate) fn add_part(transaction: &Transaction<'_>, part: &ChordPart<'_>, now_s: f64) -> rusqlite::Result<bool> {
+pub(crate) fn add_part(transaction: &Connection, part: &ChordPart<'_>, now_s: f64) -> rusqlite::Result<bool> {
     let expires_s = part.expires_s.map(|seconds| now_s + seconds);
     transaction
         .prepare_cached("INSERT OR IGNORE INTO chords (name, expires_s) VALUES (?1, ?2)")?
@@ -75,7 +75,7 @@ pub(crate) fn add_part(transaction: &Transaction<'_>, part: &ChordPart<'_>, now_
 }
 
 /// Says that the header has one part more.
-pub(crate) fn grow(transaction: &Transaction<'_>, chord: &str) -> rusqlite::Result<()> {
+pub(crate) fn grow(transaction: &Connection, chord: &str) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
             "INSERT INTO chords (name, extra) VALUES (?1, 1) ON CONFLICT (name) DO UPDATE SET extra = extra + 1",
@@ -84,7 +84,7 @@ pub(crate) fn grow(transaction: &Transaction<'_>, chord: &str) -> rusqlite::Resu
     Ok(())
 }
 
-fn count(transaction: &Transaction<'_>, chord: &str) -> rusqlite::Result<i64> {
+fn count(transaction: &Connection, chord: &str) -> rusqlite::Result<i64> {
     transaction
         .prepare_cached("SELECT count(*) FROM chord_parts WHERE chord = ?1")?
         .query_row([chord], |row| row.get(0))
@@ -97,7 +97,7 @@ pub(crate) fn parts(connection: &Connection, chord: &str) -> rusqlite::Result<Ve
 }
 
 /// Forgets the parts if the claim is still the caller's, and remembers that the chord is done.
-pub(crate) fn finish(transaction: &Transaction<'_>, chord: &str, token: &str, now_s: f64) -> rusqlite::Result<()> {
+pub(crate) fn finish(transaction: &Connection, chord: &str, token: &str, now_s: f64) -> rusqlite::Result<()> {
     let until_s = now_s + FINISHED_KEPT_S;
     let changed = transaction
         .prepare_cached("UPDATE chords SET claimed_until_s = ?3, expires_s = ?3 WHERE name = ?1 AND claimed_by = ?2")?

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, Transaction};
+use rusqlite::Connection;
 
 use super::SqliteAddress;
 use super::bell::{ALL, Bell, Word, bit_of};
@@ -117,11 +117,7 @@ impl SqliteClient {
         work(database)
     }
 
-    pub(crate) fn write<T>(
-        &self,
-        commit: Commit,
-        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
-    ) -> Result<T> {
+    pub(crate) fn write<T>(&self, commit: Commit, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
         self.with(&self.local().writer, |database| database.write(commit, work))
     }
 

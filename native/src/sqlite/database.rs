@@ -2,10 +2,11 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::bell::Bell;
 use super::{SqliteAddress, fork, schema};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -15,6 +16,11 @@ const CHECKPOINT_PAGES: u32 = 8000;
 const LOG_KEPT_BYTES: u64 = 64 << 20;
 const CACHE_KIB: u32 = 16 << 10;
 const STATEMENTS_CACHED: usize = 64;
+/// Waits between attempts to get the write lock: SQLite's own grow to 100 ms, by which a busy writer starves the rest.
+const ATTEMPT_MIN: Duration = Duration::from_micros(50);
+const ATTEMPT_MAX: Duration = Duration::from_micros(1000);
+/// How long a writer stands back for one that waits.
+const COURTESY: Duration = Duration::from_micros(300);
 
 /// How a transaction is committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +39,11 @@ pub(crate) struct Database {
     is_durable: bool,
     mode: Option<Commit>,
     inode: u64,
+    busy_timeout: Duration,
+    /// The side file, for the queue of writers.
+    bell: Option<Bell>,
+    /// We had the write lock last, as far as we know.
+    had_lock: bool,
 }
 
 impl Database {
@@ -62,25 +73,75 @@ impl Database {
              PRAGMA cache_size = -{CACHE_KIB}; PRAGMA temp_store = MEMORY; PRAGMA foreign_keys = OFF;"
         );
         connection.execute_batch(&settings).map_err(fail)?;
+        let bell = Bell::open(path).ok();
         let inode = std::fs::metadata(path).map_or(0, |metadata| metadata.ino());
-        Ok(Self { connection, path: path.clone(), is_durable: address.durable, mode: None, inode })
+        Ok(Self {
+            connection,
+            path: path.clone(),
+            is_durable: address.durable,
+            mode: None,
+            inode,
+            busy_timeout,
+            bell,
+            had_lock: false,
+        })
     }
 
     /// Runs a write transaction; everything or nothing.
     pub(crate) fn write<T>(
         &mut self,
         commit: Commit,
-        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
-        let _inside = fork::enter();
-        let path = self.path.clone();
-        let outcome = self.set_mode(commit).and_then(|()| {
-            let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let outcome = work(&transaction)?;
-            transaction.commit()?;
+        let _inside = self.begin(commit)?;
+        let outcome = work(&self.connection).and_then(|outcome| {
+            self.connection.execute_batch("COMMIT")?;
             Ok(outcome)
         });
-        outcome.map_err(|error| refused(&path, &error))
+        outcome.map_err(|error| {
+            if !self.connection.is_autocommit() {
+                // It is rolled back at the latest when the connection is closed.
+                let _ = self.connection.execute_batch("ROLLBACK");
+            }
+            refused(&self.path, &error)
+        })
+    }
+
+    /// Gets the write lock, in turn with others; a fork can happen while we wait.
+    fn begin(&mut self, commit: Commit) -> Result<fork::Inside> {
+        let begun = Instant::now();
+        let mut pause = ATTEMPT_MIN;
+        if self.had_lock && self.bell.as_ref().is_some_and(Bell::is_anybody_hungry) {
+            std::thread::sleep(COURTESY);
+        }
+        loop {
+            let inside = fork::enter();
+            let attempt = self
+                .connection
+                .busy_timeout(Duration::ZERO)
+                .and_then(|()| self.set_mode(commit))
+                .and_then(|()| self.connection.execute_batch("BEGIN IMMEDIATE"));
+            let restored = self.connection.busy_timeout(self.busy_timeout);
+            match attempt.and(restored) {
+                Ok(()) => {
+                    self.had_lock = true;
+                    return Ok(inside);
+                }
+                Err(error) => {
+                    let error = refused(&self.path, &error);
+                    if error.kind() != ErrorKind::ServerBusy || begun.elapsed() >= self.busy_timeout {
+                        return Err(error);
+                    }
+                }
+            }
+            drop(inside);
+            self.had_lock = false;
+            if let Some(bell) = &self.bell {
+                bell.be_hungry();
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(ATTEMPT_MAX);
+        }
     }
 
     /// Reads one state of the file.

@@ -1,12 +1,12 @@
 //! Bindings and broadcasts, for kombu's virtual transport.
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 /// A binding: routing key, pattern, queue.
 pub type Binding = (String, String, String);
 
 /// Binds a queue to an exchange; again does nothing.
-pub(crate) fn bind(transaction: &Transaction<'_>, exchange: &str, binding: &Binding) -> rusqlite::Result<()> {
+pub(crate) fn bind(transaction: &Connection, exchange: &str, binding: &Binding) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
             "INSERT OR IGNORE INTO bindings (exchange, routing_key, pattern, queue) VALUES (?1, ?2, ?3, ?4)",
@@ -16,7 +16,7 @@ pub(crate) fn bind(transaction: &Transaction<'_>, exchange: &str, binding: &Bind
 }
 
 /// Undoes a binding.
-pub(crate) fn unbind(transaction: &Transaction<'_>, exchange: &str, binding: &Binding) -> rusqlite::Result<()> {
+pub(crate) fn unbind(transaction: &Connection, exchange: &str, binding: &Binding) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
             "DELETE FROM bindings WHERE exchange = ?1 AND routing_key = ?2 AND pattern = ?3 AND queue = ?4",
@@ -33,12 +33,7 @@ pub(crate) fn bindings(connection: &Connection, exchange: &str) -> rusqlite::Res
 }
 
 /// Broadcasts a message.
-pub(crate) fn broadcast(
-    transaction: &Transaction<'_>,
-    exchange: &str,
-    body: &[u8],
-    now_s: f64,
-) -> rusqlite::Result<()> {
+pub(crate) fn broadcast(transaction: &Connection, exchange: &str, body: &[u8], now_s: f64) -> rusqlite::Result<()> {
     transaction
         .prepare_cached("INSERT INTO fanout (exchange, at_s, body) VALUES (?1, ?2, ?3)")?
         .execute(params![exchange, now_s, body])?;

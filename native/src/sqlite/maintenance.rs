@@ -1,6 +1,6 @@
 //! What has to go some time: expired results, old broadcasts, queues that nobody uses; and what people look at.
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 /// Results that one transaction deletes, so that nobody waits long for it.
 const EXPIRED_BATCH: i64 = 1000;
@@ -21,7 +21,7 @@ pub struct QueueReport {
 }
 
 /// Deletes what is past its time; true if there may be more.
-pub(crate) fn tidy(transaction: &Transaction<'_>, now_s: f64) -> rusqlite::Result<bool> {
+pub(crate) fn tidy(transaction: &Connection, now_s: f64) -> rusqlite::Result<bool> {
     let expired = transaction
         .prepare_cached(
             "DELETE FROM results WHERE id IN \
@@ -46,7 +46,7 @@ pub(crate) fn tidy(transaction: &Transaction<'_>, now_s: f64) -> rusqlite::Resul
 }
 
 /// Deletes the messages of a queue that nobody holds; returns how many.
-pub(crate) fn purge(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<u64> {
+pub(crate) fn purge(transaction: &Connection, name: &str) -> rusqlite::Result<u64> {
     let Some(queue) = known_queue(transaction, name)? else { return Ok(0) };
     let unheld = "SELECT id FROM messages WHERE queue = ?1 AND id NOT IN (SELECT id FROM held)";
     transaction.execute(&format!("DELETE FROM later WHERE id IN ({unheld})"), [queue])?;
@@ -55,7 +55,7 @@ pub(crate) fn purge(transaction: &Transaction<'_>, name: &str) -> rusqlite::Resu
 }
 
 /// Deletes a queue, its messages and its bindings. What workers hold stays theirs.
-pub(crate) fn delete_queue(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<()> {
+pub(crate) fn delete_queue(transaction: &Connection, name: &str) -> rusqlite::Result<()> {
     purge(transaction, name)?;
     transaction.execute("DELETE FROM bindings WHERE queue = ?1", [name])?;
     transaction.execute(

@@ -1,6 +1,6 @@
 //! Messages inside a transaction: publishing, fetching in kombu's order, ends of deliveries.
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::broker::Settlement;
 use crate::error::Error;
@@ -42,7 +42,7 @@ pub(crate) fn times_of(body: &[u8]) -> (Option<f64>, Option<f64>) {
 }
 
 /// The number of a queue, made if it is new.
-pub(crate) fn queue_id(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<i64> {
+pub(crate) fn queue_id(transaction: &Connection, name: &str) -> rusqlite::Result<i64> {
     let known = transaction
         .prepare_cached("SELECT id FROM queues WHERE name = ?1")?
         .query_row([name], |row| row.get(0))
@@ -56,7 +56,7 @@ pub(crate) fn queue_id(transaction: &Transaction<'_>, name: &str) -> rusqlite::R
 }
 
 /// Adds messages in order. Ids only grow, also beyond deletions: they name deliveries and decide the order.
-pub(crate) fn publish(transaction: &Transaction<'_>, messages: &[NewMessage<'_>], now_s: f64) -> rusqlite::Result<()> {
+pub(crate) fn publish(transaction: &Connection, messages: &[NewMessage<'_>], now_s: f64) -> rusqlite::Result<()> {
     let first: i64 = transaction
         .prepare_cached("UPDATE sequence SET next = next + ?1 RETURNING next - ?1")?
         .query_row([messages.len() as i64], |row| row.get(0))?;
@@ -84,7 +84,7 @@ pub(crate) fn publish(transaction: &Transaction<'_>, messages: &[NewMessage<'_>]
 }
 
 /// Makes ready what is due.
-pub(crate) fn promote(transaction: &Transaction<'_>, now_s: f64) -> rusqlite::Result<usize> {
+pub(crate) fn promote(transaction: &Connection, now_s: f64) -> rusqlite::Result<usize> {
     let moved = transaction
         .prepare_cached(
             "INSERT INTO ready (queue, step, id) SELECT m.queue, m.step, m.id \
@@ -114,7 +114,7 @@ pub(crate) struct Source {
 /// Takes up to `want` messages for a node: the most urgent step first, the queues of a step in turn if `fair`, else
 /// one after the other. Says whether there may be more.
 pub(crate) fn fetch(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     sources: &[Source],
     fair: bool,
     want: usize,
@@ -159,7 +159,7 @@ pub(crate) fn fetch(
 }
 
 fn take(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     source: Source,
     step: i64,
     most: usize,
@@ -212,7 +212,7 @@ pub(crate) fn recall(
 }
 
 /// Ends a delivery; false if it was not this node's any more.
-pub(crate) fn settle(transaction: &Transaction<'_>, id: u64, how: Settlement, owner: i64) -> rusqlite::Result<bool> {
+pub(crate) fn settle(transaction: &Connection, id: u64, how: Settlement, owner: i64) -> rusqlite::Result<bool> {
     let id = id as i64;
     if matches!(how, Settlement::Park { .. }) {
         // The lease goes on; when it is due is the engine's business.

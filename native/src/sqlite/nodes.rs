@@ -1,6 +1,6 @@
 //! Who holds messages: nodes sign on, sign again while they live, and hand back what the dead held.
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::liveness::Liveness;
 use crate::clock::MonotonicNs;
@@ -12,7 +12,7 @@ pub(crate) fn boot_id() -> String {
 
 /// Signs a node on and returns its number, which nobody had or will have.
 pub(crate) fn sign_on(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     name: &str,
     boot: &str,
     now_ns: MonotonicNs,
@@ -24,7 +24,7 @@ pub(crate) fn sign_on(
 }
 
 /// Signs again; false if others have declared the node dead meanwhile.
-pub(crate) fn renew(transaction: &Transaction<'_>, node: i64, now_ns: MonotonicNs) -> rusqlite::Result<bool> {
+pub(crate) fn renew(transaction: &Connection, node: i64, now_ns: MonotonicNs) -> rusqlite::Result<bool> {
     let changed = transaction
         .prepare_cached("UPDATE nodes SET seen_ns = ?2 WHERE id = ?1")?
         .execute(params![node, now_ns as i64])?;
@@ -32,7 +32,7 @@ pub(crate) fn renew(transaction: &Transaction<'_>, node: i64, now_ns: MonotonicN
 }
 
 /// Takes a node off the list unless it still holds something: that is found, and handed back, by others.
-pub(crate) fn sign_off(transaction: &Transaction<'_>, node: i64) -> rusqlite::Result<()> {
+pub(crate) fn sign_off(transaction: &Connection, node: i64) -> rusqlite::Result<()> {
     transaction
         .prepare_cached("DELETE FROM nodes WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM held WHERE owner = ?1)")?
         .execute([node])?;
@@ -41,7 +41,7 @@ pub(crate) fn sign_off(transaction: &Transaction<'_>, node: i64) -> rusqlite::Re
 
 /// Hands back what dead nodes held; returns how many messages.
 pub(crate) fn reclaim(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     own: i64,
     boot: &str,
     now_ns: MonotonicNs,
@@ -62,7 +62,7 @@ pub(crate) fn reclaim(
 }
 
 /// Takes a node off the list and hands back what it held, each counted as a delivery that came to nothing.
-fn bury(transaction: &Transaction<'_>, node: i64) -> rusqlite::Result<u64> {
+fn bury(transaction: &Connection, node: i64) -> rusqlite::Result<u64> {
     let any = transaction
         .prepare_cached("SELECT 1 FROM held WHERE owner = ?1 LIMIT 1")?
         .query_row([node], |_| Ok(()))

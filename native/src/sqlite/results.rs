@@ -1,6 +1,6 @@
 //! Results, and other values by key, inside a transaction.
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 /// What becomes of one value.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +30,7 @@ fn find(connection: &Connection, key: &[u8]) -> rusqlite::Result<Option<(i64, bo
 }
 
 /// Stores a value unless it has to respect one that is there.
-pub(crate) fn store(transaction: &Transaction<'_>, new: NewResult<'_>) -> rusqlite::Result<()> {
+pub(crate) fn store(transaction: &Connection, new: NewResult<'_>) -> rusqlite::Result<()> {
     match find(transaction, new.key)? {
         Some((_, true)) if new.protected => {}
         Some((id, _)) => {
@@ -60,7 +60,7 @@ pub(crate) fn load(connection: &Connection, key: &[u8], now_s: i64) -> rusqlite:
 }
 
 /// Forgets a key.
-pub(crate) fn forget(transaction: &Transaction<'_>, key: &[u8]) -> rusqlite::Result<()> {
+pub(crate) fn forget(transaction: &Connection, key: &[u8]) -> rusqlite::Result<()> {
     transaction
         .prepare_cached("DELETE FROM results WHERE hash = ?1 AND key = ?2")?
         .execute(params![hash_of(key), key])?;
@@ -68,7 +68,7 @@ pub(crate) fn forget(transaction: &Transaction<'_>, key: &[u8]) -> rusqlite::Res
 }
 
 /// Adds to a number under a key, which counts from zero, and returns it.
-pub(crate) fn add(transaction: &Transaction<'_>, key: &[u8], by: i64, expires_s: Option<i64>) -> rusqlite::Result<i64> {
+pub(crate) fn add(transaction: &Connection, key: &[u8], by: i64, expires_s: Option<i64>) -> rusqlite::Result<i64> {
     let before = load(transaction, key, 0)?;
     let number = before.and_then(|value| std::str::from_utf8(&value).ok()?.parse::<i64>().ok()).unwrap_or(0) + by;
     let text = number.to_string();
@@ -78,7 +78,7 @@ pub(crate) fn add(transaction: &Transaction<'_>, key: &[u8], by: i64, expires_s:
 }
 
 /// Gives a key another time to end.
-pub(crate) fn expire(transaction: &Transaction<'_>, key: &[u8], expires_s: Option<i64>) -> rusqlite::Result<()> {
+pub(crate) fn expire(transaction: &Connection, key: &[u8], expires_s: Option<i64>) -> rusqlite::Result<()> {
     transaction.prepare_cached("UPDATE results SET expires_s = ?3 WHERE hash = ?1 AND key = ?2")?.execute(params![
         hash_of(key),
         key,

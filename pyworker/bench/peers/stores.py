@@ -79,7 +79,7 @@ class RedisStore:
 
     def leftovers(self, queue: str) -> int:
         """Count queued and unacknowledged messages."""
-        return int(self._broker.llen(queue)) + int(self._broker.hlen("unacked"))  # type: ignore[arg-type]
+        return int(self._broker.llen(queue)) + int(self._broker.hlen("unacked"))
 
     def forget(self, queue: str, keys: Sequence[str]) -> None:
         """Delete a queue and results."""
