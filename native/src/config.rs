@@ -118,7 +118,7 @@ pub enum BrokerConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub enum ResultConfig {
     /// Redis.
-    Redis(RedisResultConfig),
+    Redis(Box<RedisResultConfig>),
     /// An embedded SQLite file.
     Sqlite(SqliteResultConfig),
 }

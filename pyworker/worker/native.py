@@ -206,9 +206,7 @@ class NativeWorkerApp:
         conf = self.app.conf
         options = dict(conf.broker_transport_options or {})
         if is_sqlite_url(conf.broker_read_url or conf.broker_url):
-            address = parse_sqlite_url(
-                conf.broker_read_url or conf.broker_url, setting="broker_url", options=options
-            )
+            address = parse_sqlite_url(conf.broker_read_url or conf.broker_url, setting="broker_url", options=options)
             # kombu has a memory transport of its own, which is another one.
             return Connection(url_of(address), transport_options=options)
         url = url_list(conf.broker_read_url or conf.broker_url, "broker_url")

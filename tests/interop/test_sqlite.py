@@ -28,7 +28,7 @@ STOCK = Kind("stock", (sys.executable, "-m", "celery"), "fast")
 PAIRINGS = {
     "own client, own worker": (pyworker, OURS, "pyworker"),
     "stock client, own worker of a Celery app": (celery, OURS, "celery"),
-    "stock client, stock worker": (celery, STOCK, "celery"),
+    "own client, stock worker": (pyworker, STOCK, "celery"),
 }
 DEADLINE_S = 30.0
 

@@ -9,7 +9,7 @@ use crate::broker::Broker;
 use crate::broker::redis::RedisBroker;
 use crate::broker::sqlite::SqliteBroker;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{BrokerConfig, EngineConfig, RedisBrokerConfig, ResultConfig};
+use crate::config::{BrokerConfig, EngineConfig, RedisBrokerConfig, RedisResultConfig, ResultConfig};
 use crate::engine::children::Place;
 use crate::engine::counters::Counters;
 use crate::engine::jobs::JobTable;
@@ -46,7 +46,7 @@ pub fn build(config: EngineConfig, fork_server: OwnedFd) -> Result<(Node, Arc<Sh
     };
     let store: Option<Box<dyn ResultStore>> = match &config.results {
         None => None,
-        Some(ResultConfig::Redis(redis)) => Some(Box::new(RedisResultStore::new(redis.clone()))),
+        Some(ResultConfig::Redis(redis)) => Some(Box::new(RedisResultStore::new(RedisResultConfig::clone(redis)))),
         Some(ResultConfig::Sqlite(sqlite)) => match session {
             Some((address, session)) if *address == sqlite.address => {
                 Some(Box::new(SqliteResultStore::on(session, sqlite.expires_s)))

@@ -107,11 +107,11 @@ pub(super) fn engine_config(object: &Bound<'_, PyAny>) -> PyResult<EngineConfig>
     } else if is_sqlite(&results)? {
         Some(ResultConfig::Sqlite(sqlite::results(&results)?))
     } else {
-        Some(ResultConfig::Redis(RedisResultConfig {
+        Some(ResultConfig::Redis(Box::new(RedisResultConfig {
             address: redis_address(&results.getattr("address")?)?,
             expires_s: field(&results, "expires_s")?,
             retry: retry_policy(&results.getattr("retry")?)?,
-        }))
+        })))
     };
     let broker = object.getattr("broker")?;
     let broker = if is_sqlite(&broker)? {

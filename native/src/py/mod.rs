@@ -8,8 +8,8 @@ mod engine;
 mod errors;
 mod publisher;
 mod redis_settings;
-mod subscription;
 mod sqlite;
+mod subscription;
 
 use pyo3::prelude::pymodule;
 
@@ -28,9 +28,9 @@ mod _native {
     #[pymodule_export]
     use super::publisher::RedisPublisher;
     #[pymodule_export]
-    use super::subscription::ResultSubscription;
-    #[pymodule_export]
     use super::sqlite::{PySqliteConsumer, SqliteFile};
+    #[pymodule_export]
+    use super::subscription::ResultSubscription;
     use pyo3::prelude::{Bound, PyModule, PyModuleMethods, PyResult};
 
     #[pymodule_init]

@@ -9,8 +9,8 @@
 //! * Driven by the engine's thread alone; `drive` never blocks.
 
 pub mod redis;
-pub mod subscription;
 pub mod sqlite;
+pub mod subscription;
 
 use std::fmt::Debug;
 

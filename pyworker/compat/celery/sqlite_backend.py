@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from celery import states
 from celery.backends.base import KeyValueStoreBackend
 from celery.exceptions import ImproperlyConfigured, TimeoutError
+from celery.utils.functional import _regen
 from kombu.utils.encoding import bytes_to_str
 
+from pyworker.compat.celery.sqlite_chords import on_chord_part, save_complex_header
 from pyworker.exceptions import ImproperlyConfigured as FileRefused
 from pyworker.transport.registration import register
 from pyworker.transport.sqlite_file import open_file
@@ -141,6 +143,23 @@ class SQLiteBackend(KeyValueStoreBackend):
             if on_interval:
                 on_interval()
             self._rest(seen, keys, deadline)
+
+    def apply_chord(self, header_result_args: Any, body: Any, **kwargs: Any) -> None:
+        """Prepare for the parts of a chord."""
+        if not isinstance(header_result_args[1], _regen):
+            save_complex_header(self, header_result_args)
+
+    def set_chord_size(self, group_id: str, chord_size: int) -> None:
+        """Say how many parts a header has."""
+        self.file.set_chord_size(group_id, chord_size, self._expires_s())
+
+    def add_to_chord(self, chord_id: str, result: Any) -> None:
+        """Say that a running chord has one part more."""
+        self.file.grow_chord(chord_id)
+
+    def on_chord_part_return(self, request: Any, state: str, result: Any, **kwargs: Any) -> None:
+        """Count a finished task of a header."""
+        on_chord_part(self, self.file, request, state, result)
 
     def _rest(self, seen: int, keys: list[bytes], deadline: float | None) -> None:
         left_s = _SECOND_READING_S if deadline is None else deadline - time.monotonic()
