@@ -26,7 +26,8 @@ class Scenario:
 
     def command(self) -> str:
         """Return the command line of this run."""
-        words = ["pyworker bench"]
+        # The command alone would take a SQLite file.
+        words = ["pyworker bench"] if self.options.broker else ["pyworker bench --broker redis"]
         default = BenchOptions()
         for item in fields(BenchOptions):
             value = getattr(self.options, item.name)

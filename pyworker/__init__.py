@@ -21,6 +21,7 @@ from pyworker.current import current_app, current_task, get_current_task
 from pyworker.identifiers import uuid
 from pyworker.result import AsyncResult, GroupResult, ResultSet
 from pyworker.task import Task
+from pyworker.transport.registration import register as _register_transport
 from pyworker.version import __version__
 
 __all__ = [
@@ -49,3 +50,6 @@ __all__ = [
     "xmap",
     "xstarmap",
 ]
+
+# So that an application of any library reaches sqlite:// URLs; brings neither kombu nor SQLite.
+_register_transport()

@@ -8,6 +8,7 @@ from typing import Final, Literal, TypeAlias, final
 
 from pyworker.transport.amqp_config import AmqpAddress, Declaration
 from pyworker.worker.config import EngineConfig, RedisAddress
+from pyworker.worker.sqlite_config import SqliteAddress
 
 __version__: Final[str]
 
@@ -352,6 +353,143 @@ def build_amqp_message(
     Raises:
         NativeError: ``malformed`` for what has no form in AMQP.
     """
+
+@final
+class SqliteFile:
+    """A SQLite file that is broker and result store; safe across threads and forks, blocks without the GIL.
+
+    Every process opens connections of its own, lazily. What a writing method did is on the disk when it returns,
+    unless the address says otherwise. Errors are :class:`NativeError`.
+    """
+
+    def __new__(cls, address: SqliteAddress, *, priority_steps: Sequence[int] = (0, 3, 6, 9)) -> SqliteFile:
+        """Open the file, making it if it is not there.
+
+        Raises:
+            NativeError: ``config`` for a place or a file that is not to be used, with the reason.
+        """
+
+    def publish(self, queue: str, priority: int, message: bytes) -> None:
+        """Add one envelope; its eta and expiry are read from its headers."""
+
+    def publish_many(self, messages: Sequence[tuple[str, int, bytes]]) -> None:
+        """Add many envelopes (queue, priority, message) by one commit, all or none."""
+
+    def seen(self, name: str) -> int:
+        """Return what the bell ``queues`` or ``results`` says; read before looking for what is waited for."""
+
+    def wait(self, name: str, seen: int, names: Sequence[bytes], timeout_s: float) -> bool:
+        """Sleep until the bell has rung for one of these queues or keys since ``seen``; whether to look."""
+
+    def ring(self, name: str, names: Sequence[bytes]) -> None:
+        """Wake who waits for these names, though nothing came."""
+
+    def size(self, queue: str) -> int:
+        """Count the messages that wait."""
+
+    def purge(self, queue: str) -> int:
+        """Delete the messages that nobody holds; returns how many."""
+
+    def declare_queue(self, queue: str, expires_s: float | None) -> None:
+        """Make a queue known; unused for so many seconds it goes away."""
+
+    def delete_queue(self, queue: str) -> None:
+        """Delete a queue, its bindings and its messages."""
+
+    def queues(self) -> list[tuple[str, int, int, int]]:
+        """Return name, waiting, scheduled and held messages of every queue."""
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Read values in the keys' order."""
+
+    def set(
+        self,
+        key: bytes,
+        value: bytes,
+        *,
+        is_success: bool = False,
+        protected: bool = False,
+        expires_s: int | None = None,
+    ) -> None:
+        """Store a value; with ``protected`` a stored success is left alone."""
+
+    def delete(self, keys: Sequence[bytes]) -> None:
+        """Forget keys."""
+
+    def add(self, key: bytes, by: int = 1, *, expires_s: int | None = None) -> int:
+        """Add to a number that counts from zero and return it."""
+
+    def expire(self, key: bytes, expires_s: int | None) -> None:
+        """Give a key another time to end."""
+
+    def set_chord_size(self, chord: str, size: int, expires_s: int | None) -> None:
+        """Say how many parts a chord has; it may be applied anew."""
+
+    def grow_chord(self, chord: str) -> None:
+        """Say that a running chord has one part more."""
+
+    def add_chord_part(
+        self,
+        chord: str,
+        task: str,
+        position: float,
+        value: bytes,
+        *,
+        token: str,
+        claim_s: float,
+        expires_s: float | None,
+    ) -> bool:
+        """Count a part; True if it was the last one and the body is the caller's to send."""
+
+    def chord_parts(self, chord: str) -> list[bytes]:
+        """Return the parts' values in order."""
+
+    def finish_chord(self, chord: str, token: str) -> None:
+        """Forget the parts if the claim is still the caller's."""
+
+    def bind(self, exchange: str, binding: tuple[str, str, str]) -> None:
+        """Bind (routing key, pattern, queue) to an exchange."""
+
+    def unbind(self, exchange: str, binding: tuple[str, str, str]) -> None:
+        """Undo a binding."""
+
+    def bindings(self, exchange: str) -> list[tuple[str, str, str]]:
+        """Return what is bound to an exchange."""
+
+    def broadcast(self, exchange: str, message: bytes) -> None:
+        """Send to everybody who listens to an exchange now."""
+
+    def last_broadcast(self) -> int:
+        """Return the number of the last broadcast."""
+
+    def broadcasts_after(self, after: int, most: int) -> list[tuple[int, str, bytes]]:
+        """Return number, exchange and message of later broadcasts."""
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the file, nothing if all is well; reads all of it."""
+
+    def vacuum(self) -> None:
+        """Give unused space back to the file system; others wait meanwhile."""
+
+    def tidy(self) -> bool:
+        """Delete some of what is past its time; True if there may be more."""
+
+    def close(self) -> None:
+        """Close this process's connections; the handle stays usable."""
+
+@final
+class SqliteConsumer:
+    """A consumer that blocks: kombu's channels. Signs on when it first fetches."""
+
+    def __new__(cls, file: SqliteFile, owner: str, lease_s: float) -> SqliteConsumer: ...
+    def fetch(self, queues: Sequence[str], want: int) -> list[tuple[int, int, int, bytes]]:
+        """Take messages of these queues in turn: number, place of the queue, earlier deliveries, envelope."""
+
+    def settle(self, ids: Sequence[int], how: str) -> None:
+        """End deliveries: ``ack``, ``requeue`` (counted) or ``release``; those of others are passed over."""
+
+    def close(self) -> None:
+        """Sign off; what is held is handed back by others."""
 
 def build_envelope(body: bytes, headers: bytes, properties: bytes, content_type: str, content_encoding: str) -> bytes:
     """Build the virtual transport envelope: base64 body, headers and properties as given JSON objects."""

@@ -40,14 +40,7 @@ class ControlClient:
 
     def connection(self) -> Any:
         """Return a new kombu connection to the broker that messages are written to, not opened yet."""
-        from kombu.connection import Connection
-
-        conf = self._app.conf
-        return Connection(
-            conf.broker_write_url or conf.broker_url,
-            transport_options=dict(conf.broker_transport_options or {}),
-            connect_timeout=conf.broker_connection_timeout,
-        )
+        return self._app.connection_for_write()
 
     def mailbox(self, connection: Any) -> Any:
         """Return the mailbox, bound to a connection.

@@ -4,6 +4,7 @@ pub mod amqp;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::settings::{CredentialSource, SentinelSettings, TlsSettings};
+use crate::sqlite::{SqliteBrokerConfig, SqliteResultConfig};
 
 /// Where and how to reach a Redis server.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,7 +112,9 @@ pub struct RedisResultConfig {
 #[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
 pub enum BrokerConfig {
     /// Redis.
-    Redis(RedisBrokerConfig),
+    Redis(Box<RedisBrokerConfig>),
+    /// An embedded SQLite file.
+    Sqlite(SqliteBrokerConfig),
     /// RabbitMQ.
     Amqp(amqp::AmqpBrokerConfig),
 }
@@ -120,7 +123,9 @@ pub enum BrokerConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub enum ResultConfig {
     /// Redis.
-    Redis(RedisResultConfig),
+    Redis(Box<RedisResultConfig>),
+    /// An embedded SQLite file.
+    Sqlite(SqliteResultConfig),
 }
 
 /// When and how a task's message is acknowledged, and its limits.
@@ -225,6 +230,17 @@ impl EngineConfig {
                     return fail("priority_steps: at least one step is needed");
                 }
                 if redis.visibility_timeout_s.is_nan() || redis.visibility_timeout_s < 1.0 {
+                    return fail("visibility_timeout: must be at least one second");
+                }
+            }
+            BrokerConfig::Sqlite(sqlite) => {
+                if sqlite.queues.is_empty() {
+                    return fail("queues: at least one queue is needed");
+                }
+                if sqlite.queues.len() > usize::from(u16::MAX) {
+                    return fail("queues: more than 65535 queues");
+                }
+                if sqlite.visibility_timeout_s.is_nan() || sqlite.visibility_timeout_s < 1.0 {
                     return fail("visibility_timeout: must be at least one second");
                 }
             }

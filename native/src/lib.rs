@@ -19,6 +19,7 @@ pub mod probes;
 pub mod publish;
 pub mod qos;
 pub mod results;
+pub mod sqlite;
 pub mod wire;
 
 #[cfg(feature = "python")]

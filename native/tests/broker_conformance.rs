@@ -9,3 +9,4 @@ mod support;
 
 mod amqp_broker;
 mod redis_broker;
+mod sqlite_broker;

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyworker.app.configuring import Configuring
 from pyworker.exceptions import OperationalError
+from pyworker.transport.sqlite_url import is_sqlite_url, parse_sqlite_url, url_of
 
 if TYPE_CHECKING:
     import threading
@@ -190,7 +191,14 @@ def _for_kombu(url: Any) -> Any:
     """Return one or several URLs as kombu takes them."""
     if not url:
         return url
-    # By name: only who connects by kombu needs it.
-    socket_url = import_module("pyworker.transport.redis_url").socket_url
     urls = url if isinstance(url, (list, tuple)) else str(url).split(";")
-    return ";".join(socket_url(each) for each in urls)
+    return ";".join(_url_for_kombu(each) for each in urls)
+
+
+def _url_for_kombu(url: str) -> str:
+    if is_sqlite_url(url):
+        # kombu has a memory transport of its own, which is another one.
+        return url_of(parse_sqlite_url(url, setting="broker_url"))
+    # By name: only who connects by kombu needs it.
+    found: str = import_module("pyworker.transport.redis_url").socket_url(url)
+    return found

@@ -20,6 +20,7 @@ _MODULES = {
     "rediss": "pyworker.backends.redis",
     "sentinel": "pyworker.backends.redis",
 }
+_SQLITE_SCHEMES = frozenset({"sqlite", "memory"})
 _NONE = frozenset({"disabled", "disabled://"})
 
 
@@ -35,6 +36,8 @@ def make_backend(app: Celery) -> Backend:
     if not isinstance(url, str):
         return cast("Backend", url(app))
     scheme = url.partition("://")[0].lower()
+    if scheme in _SQLITE_SCHEMES:
+        return cast("Backend", import_module("pyworker.backends.sqlite").SqliteBackend(app, url))
     if scheme not in _MODULES:
-        raise ImproperlyConfigured(f"result_backend: no result store for {scheme!r}; redis:// is known")
+        raise ImproperlyConfigured(f"result_backend: no result store for {scheme!r}; redis:// and sqlite:// are known")
     return cast("Backend", import_module(_MODULES[scheme]).RedisBackend(app, url))

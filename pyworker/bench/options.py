@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 LANES = ("fast", "receivers", "library")
+#: ``broker`` of a run on a SQLite file of its own; None is a Redis server of its own.
+PRIVATE_FILE = "sqlite"
 WORKS = ("noop", "print", "cpu", "mixed")
 
 

@@ -19,6 +19,7 @@ from pyworker.bench.measure_drain import measure_drain
 from pyworker.bench.measure_idle import measure_idle_cpu, measure_round_trips
 from pyworker.bench.measure_load import measure_load
 from pyworker.bench.measure_publish import measure_batch, measure_one_by_one
+from pyworker.bench.options import PRIVATE_FILE
 from pyworker.bench.redis_server import RedisServer
 from pyworker.bench.settings import AppSettings
 from pyworker.bench.worker_process import WorkerProcess
@@ -77,12 +78,15 @@ class Session:
 
     def _make_settings(self, stack: contextlib.ExitStack) -> AppSettings:
         broker = self._options.broker
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="pyworker-bench-"))
         if broker is None:
             server = stack.enter_context(RedisServer())
             broker, backend = server.url(0), self._options.backend or server.url(1)
+        elif broker == PRIVATE_FILE:
+            broker = f"sqlite:///{directory}/bench.db"
+            backend = self._options.backend or broker
         else:
             backend = self._options.backend or broker
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="pyworker-bench-"))
         path = os.path.join(directory, "tally")
         capacity = self._tasks + self._options.idle_round_trips + _MOST_LOAD_TASKS
         tally.create(path, capacity)

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 
 from pyworker.bench.errors import BenchError
-from pyworker.bench.options import LANES, WORKS, BenchOptions
+from pyworker.bench.options import LANES, PRIVATE_FILE, WORKS, BenchOptions
 from pyworker.bench.peers.registry import NAMES
 from pyworker.bench.progress import ConsoleReporter
 from pyworker.bench.report import render
@@ -18,6 +18,8 @@ from pyworker.bench.run import Outcome, run
 from pyworker.bench.stopping import clean_end_on_sigterm
 
 _DEFAULTS = BenchOptions()
+#: Workers that run on a SQLite file.
+_ON_A_FILE = frozenset({"pyworker", "celery"})
 #: A log has no width of its own to follow.
 _LOG_WIDTH = 140
 
@@ -31,8 +33,13 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 
 
 @click.command()
-@click.option("--broker", metavar="URL", help="Redis to use; without it a private server is started.")
-@click.option("--backend", metavar="URL", help="Result store; by default the broker's server.")
+@click.option(
+    "--broker",
+    metavar="URL",
+    help="Broker to use: a URL, `redis` for a private server, `sqlite` for a private file. Default: the file, "
+    "which needs nothing installed; the server where --compare or --rtt-ms needs one.",
+)
+@click.option("--backend", metavar="URL", help="Result store; by default the broker's server or file.")
 @click.option("--tasks", type=click.IntRange(min=1), default=_DEFAULTS.tasks, show_default=True, help="How many tasks.")
 @click.option(
     "-c",
@@ -132,6 +139,7 @@ def bench(json_path: str | None, **options: Any) -> None:
         console = Console(stderr=json_path == "-", width=_LOG_WIDTH)
     try:
         with clean_end_on_sigterm(), ConsoleReporter(console) as reporter:
+            options["broker"] = _broker(options)
             outcome = run(BenchOptions(**options), reporter)
     except BenchError as error:
         raise click.ClickException(str(error)) from error
@@ -140,6 +148,15 @@ def bench(json_path: str | None, **options: Any) -> None:
         _write_json(outcome, json_path)
     if outcome.problems():
         sys.exit(1)
+
+
+def _broker(options: dict[str, Any]) -> str | None:
+    """Return the broker as the bench takes it."""
+    chosen: str | None = options["broker"]
+    if chosen is None:
+        needs_server = options["rtt_ms"] or {*options["compare"], options["worker"]} - _ON_A_FILE
+        return None if needs_server else PRIVATE_FILE
+    return None if chosen == "redis" else chosen
 
 
 def _write_json(outcome: Outcome, path: str) -> None:

@@ -36,8 +36,15 @@ _LOG_WIDTH = 140
     show_default=True,
     help="Worker to run; celery's own shows that the application is an ordinary one.",
 )
-def demo(app: str, tasks: int, worker: str) -> None:
-    """Start a private Redis and a worker, send tasks of several kinds, show what happened and the rate."""
+@click.option(
+    "--broker",
+    default="sqlite",
+    show_default=True,
+    metavar="URL",
+    help="`sqlite` for a new file, `redis` for a private server, or the URL of a broker.",
+)
+def demo(app: str, tasks: int, worker: str, broker: str) -> None:
+    """Start a worker on a new SQLite file, send tasks of several kinds, show what happened and the rate."""
     sys.path.insert(0, os.getcwd())
     if importlib.util.find_spec(app.partition(".")[0]) is None:
         raise click.ClickException(f"no module {app}: run this in the source tree, or name your own with --app")
@@ -54,11 +61,11 @@ def demo(app: str, tasks: int, worker: str) -> None:
 
     try:
         console.print(
-            f"Redis and {worker} are starting; the worker's log is {log_directory}/worker.log", highlight=False
+            f"{worker} is starting on {broker}; the worker's log is {log_directory}/worker.log", highlight=False
         )
         with clean_end_on_sigterm(), ConsoleReporter(console) as reporter:
-            exit_code, stop_s = run_steps(worker, app, log_directory, on_step)
-            figures = measure_rate(worker, tasks, reporter)
+            exit_code, stop_s = run_steps(worker, app, log_directory, on_step, broker)
+            figures = measure_rate(worker, tasks, reporter, broker)
     except BenchError as error:
         raise click.ClickException(str(error)) from error
 

@@ -41,6 +41,7 @@ _LOADED_ON_DEMAND = {
     "report": ("pyworker.cli.report", "report"),
     "result": ("pyworker.cli.result", "result"),
     "shell": ("pyworker.cli.shell", "shell"),
+    "sqlite": ("pyworker.cli.sqlite", "sqlite"),
     "status": ("pyworker.cli.remote_control", "status"),
     "upgrade": ("pyworker.cli.upgrade", "upgrade"),
 }

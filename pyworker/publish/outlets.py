@@ -18,6 +18,7 @@ Outgoing = tuple[str, int, bytes]
 
 #: Modules by scheme; loaded when first used.
 _MODULES = dict.fromkeys(("redis", "redis+socket", "socket", "unix", "rediss", "sentinel"), "pyworker.publish.redis")
+_SQLITE_SCHEMES = frozenset({"sqlite", "memory"})
 
 
 class Template(Protocol):
@@ -98,6 +99,10 @@ def make_outlet(conf: Settings) -> Outlet:
     scheme = str(first).partition("://")[0].lower()
     if scheme in ("amqp", "pyamqp", "librabbitmq", "amqps"):
         return cast("Outlet", import_module("pyworker.publish.amqp").AmqpOutlet(conf, url))
+    if scheme in _SQLITE_SCHEMES:
+        return cast("Outlet", import_module("pyworker.publish.sqlite").SqliteOutlet(conf, url))
     if scheme not in _MODULES:
-        raise ImproperlyConfigured(f"broker_url: no transport for {scheme!r}; redis:// and redis+socket:// are known")
+        raise ImproperlyConfigured(
+            f"broker_url: no transport for {scheme!r}; redis://, amqp:// and sqlite:// are known"
+        )
     return cast("Outlet", import_module(_MODULES[scheme]).RedisOutlet(conf, url))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pyworker._native import NativeError, RedisPublisher, build_envelope
 from pyworker.exceptions import OperationalError
@@ -26,12 +26,25 @@ _PRIORITY_STEPS = (0, 3, 6, 9)
 _SEPARATOR = "\x06\x16"
 
 
+class EnvelopePublisher(Protocol):
+    """What an outlet needs of the native side; errors are :class:`NativeError`."""
+
+    def publish(self, queue: str, priority: int, message: bytes) -> None:
+        """Publish one envelope."""
+
+    def publish_many(self, messages: Sequence[tuple[str, int, bytes]]) -> None:
+        """Publish many envelopes."""
+
+    def close(self) -> None:
+        """Close idle connections."""
+
+
 class RedisOutlet:
     """Puts envelopes into the queues of one server; safe across threads and forks."""
 
     def __init__(self, conf: Settings, url: str) -> None:
         options = dict(conf.broker_transport_options or {})
-        self._publisher = RedisPublisher(
+        self._publisher: EnvelopePublisher = RedisPublisher(
             broker_address(conf, url),
             global_keyprefix=str(options.get("global_keyprefix") or ""),
             separator=str(options.get("sep") or _SEPARATOR),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from pyworker.transport.amqp_config import AmqpBrokerConfig
     from pyworker.worker.redis_config import CredentialSource, SentinelSettings, TlsSettings
+    from pyworker.worker.sqlite_config import SqliteBrokerConfig, SqliteResultConfig
 
 
 class Lane(IntEnum):
@@ -140,8 +141,8 @@ class EngineConfig:
     """Everything the engine needs to know."""
 
     hostname: str
-    broker: RedisBrokerConfig | AmqpBrokerConfig
-    results: RedisResultConfig | None
+    broker: RedisBrokerConfig | AmqpBrokerConfig | SqliteBrokerConfig
+    results: RedisResultConfig | SqliteResultConfig | None
     tasks: tuple[TaskConfig, ...]
     pool: PoolConfig
     prefetch: PrefetchConfig = field(default_factory=PrefetchConfig)

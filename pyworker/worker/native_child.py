@@ -16,6 +16,8 @@ from kombu.utils import json as kombu_json
 from pyworker._native import NativeError, decompress
 from pyworker.backends.chords import ChordParts
 from pyworker.backends.redis import RedisBackend
+from pyworker.backends.sqlite import SqliteBackend
+from pyworker.backends.sqlite_chords import SqliteChordParts
 from pyworker.current import Stack, set_current_app, set_joins_block, task_stack
 from pyworker.exceptions import BackendStoreError, OperationalError, Reject, SoftTimeLimitExceeded
 from pyworker.request import KNOWN_KEYS, Context
@@ -60,7 +62,7 @@ class NativeTaskRunner:
 class _Job:
     """Which job runs, and where its results go."""
 
-    def __init__(self, backend: RedisBackend, link: ChildLink) -> None:
+    def __init__(self, backend: RedisBackend | SqliteBackend, link: ChildLink) -> None:
         self.sequence = 0
         self.task_id = ""
         self._backend = backend
@@ -105,10 +107,13 @@ def start_native_child(
         app.on_after_fork.send(sender=app)
     worker_process_init.send(sender=None)
     tasks = [app.tasks[name] for name in names]
-    backend: Any = app.backend
+    backend = app.backend
     job = None
-    if isinstance(backend, RedisBackend):
-        backend.chord_parts = ChordParts(backend)
+    if isinstance(backend, (RedisBackend, SqliteBackend)):
+        if isinstance(backend, RedisBackend):
+            backend.chord_parts = ChordParts(backend)
+        else:
+            backend.chord_parts = SqliteChordParts(backend)
         job = _Job(backend, link)
         backend.sink = job.write
         backend.before_read = job.flush
@@ -162,7 +167,7 @@ def _access(stack: Stack[Any]) -> ContextStack:
 
 def _bind(app: Celery, task: Task[Any, Any], backend: Any) -> TaskBinding:
     kind = type(task)
-    stores = isinstance(backend, RedisBackend) and _is_plain(app)
+    stores = isinstance(backend, (RedisBackend, SqliteBackend)) and _is_plain(app)
     body = task if kind.__call__ is not Task.__call__ else task.run
     if task.acks_late and app.conf.worker_deduplicate_successful_tasks:
         body = deduplicating(app, task, body)

@@ -7,10 +7,13 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from pyworker.backends.redis import RedisBackend
+from pyworker.backends.sqlite import SqliteBackend
 from pyworker.exceptions import ImproperlyConfigured
 from pyworker.routing import Router
 from pyworker.transport.amqp_url import is_amqp
 from pyworker.transport.redis_settings import broker_address
+from pyworker.transport.sqlite_file import open_file
+from pyworker.transport.sqlite_url import is_sqlite_url, parse_sqlite_url
 from pyworker.worker.autoscale import bounds
 from pyworker.worker.config import (
     EngineConfig,
@@ -24,6 +27,7 @@ from pyworker.worker.config import (
     TaskConfig,
 )
 from pyworker.worker.native_amqp import amqp_broker
+from pyworker.worker.sqlite_config import SqliteBrokerConfig, SqliteResultConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,19 +148,17 @@ def require_pool(app: Celery, options: WorkerOptions) -> None:
         raise ImproperlyConfigured(f"worker_pool: the pool {name!r} is not supported yet; use prefork or solo")
 
 
-def _broker(app: Celery, hostname: str, options: WorkerOptions) -> RedisBrokerConfig | AmqpBrokerConfig:
+def _broker(
+    app: Celery, hostname: str, options: WorkerOptions
+) -> RedisBrokerConfig | AmqpBrokerConfig | SqliteBrokerConfig:
     conf = app.conf
+    if is_sqlite_url(conf.broker_read_url or conf.broker_url):
+        return _sqlite_broker(app, hostname, options)
     url = conf.broker_read_url or conf.broker_url
     if not url:
         raise ImproperlyConfigured("broker_url is not set")
-    on_startup = conf.broker_connection_retry_on_startup
-    retry = RetryPolicy(
-        retry=bool(conf.broker_connection_retry),
-        retry_on_startup=bool(conf.broker_connection_retry if on_startup is None else on_startup),
-        max_retries=conf.broker_connection_max_retries or None,
-    )
     if is_amqp(url):
-        return amqp_broker(app, url, hostname, queue_names(app, options), retry)
+        return amqp_broker(app, url, hostname, queue_names(app, options), _broker_retry(conf))
     transport: dict[str, Any] = dict(conf.broker_transport_options or {})
     order, queues = _order(transport.get("queue_order_strategy", "round_robin"), queue_names(app, options))
     return RedisBrokerConfig(
@@ -170,7 +172,35 @@ def _broker(app: Celery, hostname: str, options: WorkerOptions) -> RedisBrokerCo
         visibility_timeout_s=float(transport.get("visibility_timeout") or _VISIBILITY_TIMEOUT_S),
         unacked_key=str(transport.get("unacked_key") or "unacked"),
         unacked_index_key=str(transport.get("unacked_index_key") or "unacked_index"),
-        retry=retry,
+        retry=_broker_retry(conf),
+    )
+
+
+def _sqlite_broker(app: Celery, hostname: str, options: WorkerOptions) -> SqliteBrokerConfig:
+    conf = app.conf
+    transport: dict[str, Any] = dict(conf.broker_transport_options or {})
+    address = parse_sqlite_url(conf.broker_read_url or conf.broker_url, setting="broker_url", options=transport)
+    steps = tuple(int(step) for step in transport.get("priority_steps") or _PRIORITY_STEPS)
+    # Says now what is wrong with the file, before anything is started.
+    open_file(address, setting="broker_url", priority_steps=steps).close()
+    order, queues = _order(transport.get("queue_order_strategy", "round_robin"), queue_names(app, options))
+    return SqliteBrokerConfig(
+        address=address,
+        queues=queues,
+        owner=f"{hostname}.{os.getpid()}.{secrets.token_hex(4)}",
+        priority_steps=steps,
+        queue_order=order,
+        visibility_timeout_s=float(transport.get("visibility_timeout") or _VISIBILITY_TIMEOUT_S),
+        retry=_broker_retry(conf),
+    )
+
+
+def _broker_retry(conf: Any) -> RetryPolicy:
+    on_startup = conf.broker_connection_retry_on_startup
+    return RetryPolicy(
+        retry=bool(conf.broker_connection_retry),
+        retry_on_startup=bool(conf.broker_connection_retry if on_startup is None else on_startup),
+        max_retries=conf.broker_connection_max_retries or None,
     )
 
 
@@ -187,8 +217,10 @@ def _order(strategy: Any, queues: tuple[str, ...]) -> tuple[QueueOrder, tuple[st
     )
 
 
-def _results(app: Celery) -> RedisResultConfig | None:
+def _results(app: Celery) -> RedisResultConfig | SqliteResultConfig | None:
     backend = app.backend
+    if isinstance(backend, SqliteBackend):
+        return SqliteResultConfig(address=backend.address, expires_s=backend.expires_s, retry=_result_retry(app))
     if not isinstance(backend, RedisBackend):
         return None
     return RedisResultConfig(address=backend.address, expires_s=backend.expires_s, retry=_result_retry(app))

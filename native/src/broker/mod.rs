@@ -18,6 +18,7 @@
 
 pub mod amqp;
 pub mod redis;
+pub mod sqlite;
 
 use std::fmt::Debug;
 

@@ -381,6 +381,9 @@ impl Node {
             crate::config::BrokerConfig::Redis(redis) => {
                 redis.queues.get(usize::from(queue)).map_or("", String::as_str)
             }
+            crate::config::BrokerConfig::Sqlite(sqlite) => {
+                sqlite.queues.get(usize::from(queue)).map_or("", String::as_str)
+            }
         }
     }
 }

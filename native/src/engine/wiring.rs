@@ -8,8 +8,9 @@ use mio::{Poll, Waker};
 use crate::broker::Broker;
 use crate::broker::amqp::AmqpBroker;
 use crate::broker::redis::RedisBroker;
+use crate::broker::sqlite::SqliteBroker;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{BrokerConfig, EngineConfig, ResultConfig};
+use crate::config::{BrokerConfig, EngineConfig, RedisBrokerConfig, RedisResultConfig, ResultConfig};
 use crate::engine::children::Place;
 use crate::engine::counters::Counters;
 use crate::engine::jobs::JobTable;
@@ -26,6 +27,7 @@ use crate::pool::supervisor::ForkServer;
 use crate::qos::PrefetchLedger;
 use crate::results::ResultStore;
 use crate::results::redis::RedisResultStore;
+use crate::results::sqlite::SqliteResultStore;
 
 /// Makes a node that is ready to run, and what others share with it.
 pub fn build(config: EngineConfig, fork_server: OwnedFd) -> Result<(Node, Arc<Shared>)> {
@@ -33,13 +35,26 @@ pub fn build(config: EngineConfig, fork_server: OwnedFd) -> Result<(Node, Arc<Sh
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let poll = Poll::new()?;
     let shared = Arc::new(Shared::new(Waker::new(poll.registry(), WAKER)?)?);
+    // A result store in the broker's own file shares its thread and its commits.
+    let mut session = None;
     let broker: Box<dyn Broker> = match &config.broker {
         BrokerConfig::Amqp(amqp) => Box::new(AmqpBroker::new(amqp.clone(), Arc::clone(&clock))?),
-        BrokerConfig::Redis(redis) => Box::new(RedisBroker::new(redis.clone(), Arc::clone(&clock))),
+        BrokerConfig::Redis(redis) => Box::new(RedisBroker::new(RedisBrokerConfig::clone(redis), Arc::clone(&clock))),
+        BrokerConfig::Sqlite(sqlite) => {
+            let broker = SqliteBroker::new(sqlite.clone(), Arc::clone(&clock))?;
+            session = Some((&sqlite.address, Arc::clone(broker.session())));
+            Box::new(broker)
+        }
     };
     let store: Option<Box<dyn ResultStore>> = match &config.results {
         None => None,
-        Some(ResultConfig::Redis(redis)) => Some(Box::new(RedisResultStore::new(redis.clone()))),
+        Some(ResultConfig::Redis(redis)) => Some(Box::new(RedisResultStore::new(RedisResultConfig::clone(redis)))),
+        Some(ResultConfig::Sqlite(sqlite)) => match session {
+            Some((address, session)) if *address == sqlite.address => {
+                Some(Box::new(SqliteResultStore::on(session, sqlite.expires_s)))
+            }
+            _ => Some(Box::new(SqliteResultStore::new(sqlite.clone(), Arc::clone(&clock))?)),
+        },
     };
     let server = ForkServer::new(fork_server)?;
     pool_watch::watch(&server, poll.registry())?;

@@ -5,7 +5,7 @@
 
 pub mod amqp;
 pub(crate) mod connection;
-mod per_process;
+pub(crate) mod per_process;
 mod pool;
 mod queue_key;
 mod redis;

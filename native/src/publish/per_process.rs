@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// Holds the value of the process that last asked. A lock in an inherited value may be held for ever by a
 /// thread that does not exist here, so an inherited value is replaced without being locked, and leaked.
-pub(super) struct PerProcess<T> {
+pub(crate) struct PerProcess<T> {
     current: AtomicPtr<Owned<T>>,
 }
 
@@ -17,7 +17,7 @@ struct Owned<T> {
 
 impl<T: Send + Sync> PerProcess<T> {
     /// Holds a value for this process.
-    pub(super) fn new(value: T) -> Self {
+    pub(crate) fn new(value: T) -> Self {
         Self { current: AtomicPtr::new(Self::own(value)) }
     }
 
@@ -28,7 +28,7 @@ impl<T: Send + Sync> PerProcess<T> {
     /// This process's value. In a process that has none yet, `make` makes it, and `forget` is shown the
     /// inherited one exactly once.
     #[expect(unsafe_code, reason = "a shared value that is replaced but never freed while shared")]
-    pub(super) fn get(&self, make: impl FnOnce() -> T, forget: impl FnOnce(&T)) -> &T {
+    pub(crate) fn get(&self, make: impl FnOnce() -> T, forget: impl FnOnce(&T)) -> &T {
         let current = self.current.load(Ordering::Acquire);
         // SAFETY: the pointer came from `Box::into_raw`, and what it points to is freed only in `drop`, which
         // cannot run while `self` is borrowed; replaced values are leaked.

@@ -7,6 +7,7 @@ use pyo3::types::PyAny;
 use super::convert_amqp::amqp_broker;
 use super::errors::to_python;
 use super::redis_settings;
+use super::sqlite;
 use crate::config::{
     BrokerConfig, EngineConfig, PoolConfig, PrefetchConfig, QueueOrder, RedisAddress, RedisBrokerConfig,
     RedisResultConfig, ResultConfig, RetryPolicy, TaskConfig,
@@ -56,20 +57,23 @@ pub(super) fn retry_policy(object: &Bound<'_, PyAny>) -> PyResult<RetryPolicy> {
     })
 }
 
-fn redis_broker(object: &Bound<'_, PyAny>) -> PyResult<RedisBrokerConfig> {
+pub(super) fn queue_order(object: &Bound<'_, PyAny>) -> PyResult<QueueOrder> {
     let order: String = object.getattr("queue_order")?.getattr("value")?.extract()?;
-    let queue_order = match order.as_str() {
-        "round_robin" => QueueOrder::RoundRobin,
-        "priority" => QueueOrder::Priority,
-        other => return Err(to_python(Error::new(ErrorKind::Config, format!("queue_order: unknown order {other:?}")))),
-    };
+    match order.as_str() {
+        "round_robin" => Ok(QueueOrder::RoundRobin),
+        "priority" => Ok(QueueOrder::Priority),
+        other => Err(to_python(Error::new(ErrorKind::Config, format!("queue_order: unknown order {other:?}")))),
+    }
+}
+
+fn redis_broker(object: &Bound<'_, PyAny>) -> PyResult<RedisBrokerConfig> {
     Ok(RedisBrokerConfig {
         address: redis_address(&object.getattr("address")?)?,
         queues: field(object, "queues")?,
         priority_steps: field(object, "priority_steps")?,
         separator: field(object, "separator")?,
         global_keyprefix: field(object, "global_keyprefix")?,
-        queue_order,
+        queue_order: queue_order(object)?,
         visibility_timeout_s: field(object, "visibility_timeout_s")?,
         unacked_key: field(object, "unacked_key")?,
         unacked_index_key: field(object, "unacked_index_key")?,
@@ -83,7 +87,8 @@ fn broker(object: &Bound<'_, PyAny>) -> PyResult<BrokerConfig> {
     let kind: String = field(object, "kind")?;
     match kind.as_str() {
         "amqp" => amqp_broker(object).map(BrokerConfig::Amqp),
-        _ => redis_broker(object).map(BrokerConfig::Redis),
+        "sqlite" => sqlite::broker(object).map(BrokerConfig::Sqlite),
+        _ => redis_broker(object).map(|redis| BrokerConfig::Redis(Box::new(redis))),
     }
 }
 
@@ -100,16 +105,23 @@ fn task(object: &Bound<'_, PyAny>) -> PyResult<TaskConfig> {
     })
 }
 
+/// Whether a broker's or store's configuration is that of a SQLite file: its address is a path.
+fn is_sqlite(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    object.getattr("address")?.hasattr("path")
+}
+
 pub(super) fn engine_config(object: &Bound<'_, PyAny>) -> PyResult<EngineConfig> {
     let results = object.getattr("results")?;
     let results = if results.is_none() {
         None
+    } else if is_sqlite(&results)? {
+        Some(ResultConfig::Sqlite(sqlite::results(&results)?))
     } else {
-        Some(ResultConfig::Redis(RedisResultConfig {
+        Some(ResultConfig::Redis(Box::new(RedisResultConfig {
             address: redis_address(&results.getattr("address")?)?,
             expires_s: field(&results, "expires_s")?,
             retry: retry_policy(&results.getattr("retry")?)?,
-        }))
+        })))
     };
     let pool = object.getattr("pool")?;
     let prefetch = object.getattr("prefetch")?;

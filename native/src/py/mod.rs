@@ -11,6 +11,7 @@ mod probes;
 mod publisher;
 mod publisher_amqp;
 mod redis_settings;
+mod sqlite;
 mod subscription;
 
 use pyo3::prelude::pymodule;
@@ -31,6 +32,8 @@ mod _native {
     use super::publisher::RedisPublisher;
     #[pymodule_export]
     use super::publisher_amqp::{AmqpPublisher, build_amqp_message};
+    #[pymodule_export]
+    use super::sqlite::{PySqliteConsumer, SqliteFile};
     #[pymodule_export]
     use super::subscription::ResultSubscription;
     use pyo3::prelude::{Bound, PyModule, PyModuleMethods, PyResult};

@@ -9,6 +9,7 @@
 //! * Driven by the engine's thread alone; `drive` never blocks.
 
 pub mod redis;
+pub mod sqlite;
 pub mod subscription;
 
 use std::fmt::Debug;

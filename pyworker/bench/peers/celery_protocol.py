@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
-import redis
-
 from pyworker.bench.errors import BenchError
+from pyworker.bench.peers.stores import Store, open_store
 from pyworker.bench.peers.work import make_work
 
 if TYPE_CHECKING:
@@ -83,7 +81,7 @@ def _connect_receivers(signals: Any) -> None:
 
 
 class CeleryClient:
-    """Sends by the app's own client; reads and checks results in Redis."""
+    """Sends by the app's own client; reads and checks results in the store itself."""
 
     def __init__(
         self,
@@ -99,8 +97,7 @@ class CeleryClient:
         self._group = group
         self._settings = settings
         self._payload = payload
-        self._broker = redis.Redis.from_url(settings.broker_url)
-        self._backend = redis.Redis.from_url(settings.backend_url)
+        self._store: Store = open_store(settings)
         self._ids: dict[int, str] = {}
         self._template: _Template | None = None
 
@@ -123,7 +120,7 @@ class CeleryClient:
         template = self._template
         for start in range(0, len(indexes), _CHUNK):
             chunk = indexes[start : start + _CHUNK]
-            self._broker.lpush(self._settings.queue, *(template.render(index) for index in chunk))
+            self._store.push(self._settings.queue, [template.render(index) for index in chunk])
             for index in chunk:
                 self._ids[index] = template.task_id(index)
 
@@ -139,11 +136,7 @@ class CeleryClient:
         """Count the result keys of these tasks."""
         if self._settings.ignore_result:
             return None
-        keys = [self._key(index) for index in range(first, stop)]
-        pipeline = self._backend.pipeline(transaction=False)
-        for start in range(0, len(keys), _CHUNK):
-            pipeline.exists(*keys[start : start + _CHUNK])
-        return sum(int(count) for count in pipeline.execute())
+        return self._store.stored([self._key(index) for index in range(first, stop)])
 
     def check(self, first: int, stop: int) -> list[str]:
         """Check state, value and id of every stored result."""
@@ -152,7 +145,7 @@ class CeleryClient:
         problems: list[str] = []
         for start in range(first, stop, _CHUNK):
             indexes = range(start, min(start + _CHUNK, stop))
-            for index, raw in zip(indexes, self._backend.mget([self._key(i) for i in indexes]), strict=True):
+            for index, raw in zip(indexes, self._store.results([self._key(i) for i in indexes]), strict=True):
                 problem = self._problem_of(index, raw)
                 if problem:
                     problems.append(problem)
@@ -160,23 +153,15 @@ class CeleryClient:
 
     def leftovers(self) -> int:
         """Count queued and unacknowledged messages."""
-        return int(self._broker.llen(self._settings.queue)) + int(self._broker.hlen("unacked"))
+        return self._store.leftovers(self._settings.queue)
 
     def close(self) -> None:
         """Delete what is left in the servers, then close the app and the checking connections."""
-        keys = [f"celery-task-meta-{identifier}" for identifier in self._ids.values()]
-        with contextlib.suppress(redis.RedisError):  # a server that is gone keeps nothing, and is not the news
-            for start in range(0, len(keys), _CHUNK):
-                self._backend.unlink(*keys[start : start + _CHUNK])
-            self._forget_queue(self._settings.queue)
+        self._store.forget(
+            self._settings.queue, [f"celery-task-meta-{identifier}" for identifier in self._ids.values()]
+        )
         self._app.close()
-        self._broker.close()
-        self._backend.close()
-
-    def _forget_queue(self, queue: str) -> None:
-        # Priorities have lists of their own, and kombu's versions differ in the bindings that they write.
-        suffixes = [f"{queue}\x06\x16{step}" for step in (3, 6, 9)]
-        self._broker.unlink(queue, *suffixes, f"_kombu.binding.{queue}", f"_kombu.binding_permanent.{queue}")
+        self._store.close()
 
     def _key(self, index: int) -> str:
         return f"celery-task-meta-{self._ids[index]}"
@@ -192,9 +177,8 @@ class CeleryClient:
     def _make_template(self) -> _Template:
         queue = f"{self._settings.queue}.template"
         identifier = self._task.apply_async(self._arguments(_INDEX_MARK), queue=queue, **self._preload_options).id
-        raw = self._broker.rpop(queue)
-        self._forget_queue(queue)
-        if not isinstance(raw, bytes):
+        raw = self._store.pop(queue)
+        if raw is None:
             raise BenchError("the client did not put its message where it was expected")
         return _Template(raw, identifier)
 

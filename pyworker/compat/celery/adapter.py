@@ -21,8 +21,8 @@ from pyworker.compat.celery.events import TaskEvents
 from pyworker.compat.celery.options import worker_arguments
 from pyworker.compat.celery.receipts import ReceiptLog
 from pyworker.compat.celery.request_facade import Requests
-from pyworker.compat.celery.result_settings import redis_results
 from pyworker.compat.celery.revocations import unwatch_revoked, watch_revoked
+from pyworker.compat.celery.sqlite_settings import result_config
 from pyworker.compat.celery.task_specs import task_configs, task_specs, watched_tasks
 from pyworker.compat.celery.versions import require_supported
 from pyworker.compat.celery.worker_facade import make_worker
@@ -107,7 +107,7 @@ class CeleryWorkerApp:
         return EngineConfig(
             hostname=self.hostname,
             broker=broker_config(self.app, self.hostname),
-            results=redis_results(self.app),
+            results=result_config(self.app),
             tasks=task_configs(specs, watched_tasks(self.app, specs)),
             pool=PoolConfig(
                 # With --autoscale the pool begins at its lower bound.

@@ -13,8 +13,8 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from pyworker.compat.celery.fast_lane import make_tracer
 from pyworker.compat.celery.pool_process import become_pool_process, leave_pool_process
-from pyworker.compat.celery.result_settings import redis_results
 from pyworker.compat.celery.result_writer import ResultWriter
+from pyworker.compat.celery.sqlite_settings import result_config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +67,7 @@ def start_celery_child(
         become_pool_process(index)
         celery.concurrency.prefork.process_initializer(app, hostname)
     # Before the writer replaces anything that the lanes look at.
-    is_native = redis_results(app) is not None
+    is_native = result_config(app) is not None
     backend = app.backend
     native_tasks = frozenset(name for name in task_names if is_native and app.tasks[name].backend is backend)
     writer = ResultWriter(backend, link) if is_native else None

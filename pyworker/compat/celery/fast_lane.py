@@ -19,8 +19,7 @@ import celery.app.trace as celery_trace
 from celery import signals, states
 from celery._state import _task_stack
 from celery.app.base import Celery
-from celery.backends.base import Backend, DisabledBackend
-from celery.backends.redis import RedisBackend
+from celery.backends.base import Backend
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.loaders.base import BaseLoader
 from celery.utils.saferepr import saferepr
@@ -28,7 +27,7 @@ from celery.utils.threads import LocalStack
 from kombu.serialization import registry
 from kombu.utils import json as kombu_json
 
-from pyworker.compat.celery.lanes import backend_reasons, json_is_kombus, lane_of
+from pyworker.compat.celery.lanes import KNOWN_BACKENDS, backend_reasons, json_is_kombus, lane_of
 from pyworker.compat.celery.library_lane import BodyDecoder, LibraryLane
 from pyworker.compat.celery.tracer_errors import CeleryErrors, TracerRules
 from pyworker.compat.celery.versions import installed_version
@@ -239,7 +238,7 @@ def _metas_agree(app: Any, encoder: MetaEncoder) -> bool:
     """Whether our meta is Celery's, byte for byte; false with another serializer, compression or extended results."""
     backend = app.backend
     codec = registry._encoders.get(backend.serializer)
-    if codec is None or codec.encoder is not kombu_json.dumps or type(backend) not in (RedisBackend, DisabledBackend):
+    if codec is None or codec.encoder is not kombu_json.dumps or type(backend) not in KNOWN_BACKENDS:
         return False
     for sample in _SAMPLE_REQUESTS:
         for result in _SAMPLE_RESULTS:

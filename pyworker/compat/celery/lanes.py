@@ -22,10 +22,11 @@ from kombu.serialization import prepare_accept_content, registry
 from kombu.utils import json as kombu_json
 from kombu.utils.imports import symbol_by_name
 
+from pyworker.compat.celery.sqlite_backend import SQLiteBackend
 from pyworker.worker.config import Lane
 
 #: Backends whose part the fast lane knows.
-_KNOWN_BACKENDS = (RedisBackend, DisabledBackend)
+KNOWN_BACKENDS = (RedisBackend, SQLiteBackend, DisabledBackend)
 #: What Celery's tracer reaches of a backend when a task succeeds.
 _BACKEND_METHODS = (
     "mark_as_done",
@@ -124,7 +125,7 @@ def _own_call(task_type: type) -> type | None:
 
 def backend_reasons(backend: Any) -> list[str]:
     """Return what is not Celery's own in a result backend, as sentences."""
-    if type(backend) not in _KNOWN_BACKENDS:
+    if type(backend) not in KNOWN_BACKENDS:
         return [f"the result backend is {_name_of(type(backend))}"]
     patched = [name for name in _BACKEND_METHODS if not unpatched_method(backend, name)]
     return [f"the result backend's {name} was replaced" for name in patched]

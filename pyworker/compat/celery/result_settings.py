@@ -118,14 +118,14 @@ def is_unpatched(backend: Any) -> bool:
         method = getattr(type(backend), name, None)
         if name in vars(backend):
             return False
-        if method is not None and not _is_celerys(method):
+        if method is not None and not _is_own(type(backend), method):
             return False
     return True
 
 
-def _is_celerys(method: Any) -> bool:
+def _is_own(backend_type: type, method: Any) -> bool:
     """Whether the code of a method comes from one of the files that make the backend."""
-    files = {getattr(sys.modules.get(owner.__module__), "__file__", None) for owner in RedisBackend.__mro__}
+    files = {getattr(sys.modules.get(owner.__module__), "__file__", None) for owner in backend_type.__mro__}
     return inspect.isfunction(method) and method.__code__.co_filename in files
 
 

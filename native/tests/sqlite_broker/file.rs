@@ -1,0 +1,94 @@
+//! What only the file promises.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyworker_native::broker::Settlement;
+use pyworker_native::broker::sqlite::SqliteBroker;
+use pyworker_native::clock::Clock;
+use pyworker_native::clock::{ManualClock, SystemClock};
+
+use super::SqliteFactory;
+use crate::scenarios::{BrokerFactory, Setup};
+use crate::support::driver::Driver;
+
+fn with_clock(factory: &SqliteFactory, setup: &Setup, clock: &ManualClock) -> Driver {
+    let broker = SqliteBroker::new(factory.config(setup), Arc::new(clock.clone())).expect("a broker");
+    Driver::connected(Box::new(broker))
+}
+
+/// An envelope whose `eta` is so many seconds after the epoch.
+fn scheduled(id: &str, eta: &str) -> Vec<u8> {
+    let text = String::from_utf8(crate::support::message::envelope(id, 0)).expect("text");
+    text.replace(r#""eta": null"#, &format!(r#""eta": "{eta}""#)).into_bytes()
+}
+
+#[test]
+fn a_scheduled_message_stays_in_the_file_until_it_is_due() {
+    let mut factory = SqliteFactory::new(true);
+    let clock = ManualClock::new(SystemClock.wall_s());
+    // In the year 2100: due by the injected clock alone.
+    let message = scheduled("later", "2100-01-01T00:00:00+00:00");
+    factory.client().publish([("q", 0, message.as_slice())]).expect("published");
+    factory.publish("q", "now", 0);
+    let mut driver = with_clock(&factory, &Setup::new(&["q"], "one"), &clock);
+    assert_eq!(driver.receive(1), ["now"]);
+    assert_eq!(factory.number("SELECT count(*) FROM later"), 1);
+    assert_eq!(factory.held(), 1);
+    clock.advance(Duration::from_secs_f64(4_102_444_801.0 - SystemClock.wall_s()));
+    factory.publish("q", "rings", 0);
+    assert_eq!(driver.receive(2), ["later", "rings"]);
+    driver.settle_all(Settlement::Ack);
+    assert_eq!(factory.number("SELECT count(*) FROM messages"), 0);
+    driver.stop();
+}
+
+#[test]
+fn a_silent_node_is_given_up_by_the_clock() {
+    let mut factory = SqliteFactory::new(true);
+    let clock = ManualClock::new(1e9);
+    factory.publish("q", "m", 0);
+    let mut silent = with_clock(&factory, &Setup::new(&["q"], "silent"), &clock);
+    silent.receive(1);
+    // The lock of its byte says that it lives; it is the clock that says it is silent.
+    clock.advance(Duration::from_secs(16));
+    let mut heir = with_clock(&factory, &Setup::new(&["q"], "heir"), &clock);
+    assert_eq!(heir.receive(1), ["m"]);
+    assert_eq!(heir.delivered[0].deliveries, 1);
+    assert_eq!(heir.broker.counters().reclaimed, 1);
+    heir.stop();
+    silent.stop();
+}
+
+#[test]
+fn a_stopped_node_leaves_no_trace() {
+    let mut factory = SqliteFactory::new(true);
+    factory.publish("q", "m", 0);
+    let mut driver = Driver::connected(factory.broker(&Setup::new(&["q"], "one")));
+    driver.receive(1);
+    let tag = driver.tags()[0];
+    // Queued and not driven: the last word takes it along.
+    driver.broker.settle(&[(tag, Settlement::Ack)]);
+    driver.stop();
+    assert_eq!(factory.number("SELECT count(*) FROM nodes"), 0);
+    assert_eq!(factory.number("SELECT count(*) FROM messages"), 0);
+    assert_eq!(factory.client().problems().expect("a report"), Vec::<String>::new());
+}
+
+#[test]
+fn a_replaced_file_is_noticed() {
+    let mut factory = SqliteFactory::new(true);
+    factory.publish("q", "old", 0);
+    let setup = Setup { visibility_timeout_s: 1.0, ..Setup::new(&["q"], "one") };
+    let mut driver = Driver::connected(factory.broker(&setup));
+    let path = factory.address().path;
+    for ending in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{ending}", path.display()));
+    }
+    driver.until("noticed", |driver| !driver.disconnects.is_empty());
+    assert!(driver.disconnects[0].0.to_string().contains("deleted or replaced"));
+    driver.until("back", |driver| driver.connects == 2);
+    factory.publish("q", "new", 0);
+    assert_eq!(driver.receive(1), ["new"]);
+    driver.stop();
+}

@@ -1,0 +1,142 @@
+"""How the bench looks behind the libraries: into the queue and the results, on Redis or in a SQLite file."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import redis
+
+from pyworker._native import SqliteConsumer
+from pyworker.transport.sqlite_file import open_file
+from pyworker.transport.sqlite_url import is_sqlite_url, parse_sqlite_url
+
+if TYPE_CHECKING:
+    from pyworker.bench.settings import AppSettings
+
+_CHUNK = 500
+
+
+class Store(Protocol):
+    """The broker and the result store of one run, past every library."""
+
+    def push(self, queue: str, messages: Sequence[bytes]) -> None:
+        """Put messages into a queue."""
+
+    def pop(self, queue: str) -> bytes | None:
+        """Take the oldest message out of a queue and forget the queue."""
+
+    def results(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Read results."""
+
+    def stored(self, keys: Sequence[str]) -> int:
+        """Count the results that are there."""
+
+    def leftovers(self, queue: str) -> int:
+        """Count queued and unacknowledged messages."""
+
+    def forget(self, queue: str, keys: Sequence[str]) -> None:
+        """Delete a queue and results."""
+
+    def close(self) -> None:
+        """Close the connections."""
+
+
+def open_store(settings: AppSettings) -> Store:
+    """Return what the settings name."""
+    return SqliteStore(settings) if is_sqlite_url(settings.broker_url) else RedisStore(settings)
+
+
+class RedisStore:
+    """kombu's keys on a Redis server."""
+
+    def __init__(self, settings: AppSettings) -> None:
+        self._broker = redis.Redis.from_url(settings.broker_url)
+        self._backend = redis.Redis.from_url(settings.backend_url)
+
+    def push(self, queue: str, messages: Sequence[bytes]) -> None:
+        """Put messages into a queue."""
+        self._broker.lpush(queue, *messages)
+
+    def pop(self, queue: str) -> bytes | None:
+        """Take the oldest message out of a queue and forget the queue."""
+        raw = self._broker.rpop(queue)
+        self._forget_queue(queue)
+        return raw if isinstance(raw, bytes) else None
+
+    def results(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Read results."""
+        found: list[bytes | None] = self._backend.mget(list(keys))  # type: ignore[assignment]
+        return found
+
+    def stored(self, keys: Sequence[str]) -> int:
+        """Count the results that are there."""
+        pipeline = self._backend.pipeline(transaction=False)
+        for start in range(0, len(keys), _CHUNK):
+            pipeline.exists(*keys[start : start + _CHUNK])
+        return sum(int(count) for count in pipeline.execute())
+
+    def leftovers(self, queue: str) -> int:
+        """Count queued and unacknowledged messages."""
+        return int(self._broker.llen(queue)) + int(self._broker.hlen("unacked"))
+
+    def forget(self, queue: str, keys: Sequence[str]) -> None:
+        """Delete a queue and results."""
+        with contextlib.suppress(redis.RedisError):  # a server that is gone keeps nothing, and is not the news
+            for start in range(0, len(keys), _CHUNK):
+                self._backend.unlink(*keys[start : start + _CHUNK])
+            self._forget_queue(queue)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._broker.close()
+        self._backend.close()
+
+    def _forget_queue(self, queue: str) -> None:
+        # Priorities have lists of their own, and kombu's versions differ in the bindings that they write.
+        suffixes = [f"{queue}\x06\x16{step}" for step in (3, 6, 9)]
+        self._broker.unlink(queue, *suffixes, f"_kombu.binding.{queue}", f"_kombu.binding_permanent.{queue}")
+
+
+class SqliteStore:
+    """A SQLite file."""
+
+    def __init__(self, settings: AppSettings) -> None:
+        self._file = open_file(parse_sqlite_url(settings.broker_url, setting="--broker"), setting="--broker")
+        self._backend = open_file(parse_sqlite_url(settings.backend_url, setting="--backend"), setting="--backend")
+
+    def push(self, queue: str, messages: Sequence[bytes]) -> None:
+        """Put messages into a queue."""
+        self._file.publish_many([(queue, 0, message) for message in messages])
+
+    def pop(self, queue: str) -> bytes | None:
+        """Take the oldest message out of a queue and forget the queue."""
+        consumer = SqliteConsumer(self._file, "bench", 60.0)
+        fetched = consumer.fetch([queue], 1)
+        consumer.settle([number for number, *_ in fetched], "ack")
+        consumer.close()
+        self._file.delete_queue(queue)
+        return fetched[0][3] if fetched else None
+
+    def results(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Read results."""
+        return self._backend.get_many([key.encode() for key in keys])
+
+    def stored(self, keys: Sequence[str]) -> int:
+        """Count the results that are there."""
+        return sum(value is not None for value in self.results(keys))
+
+    def leftovers(self, queue: str) -> int:
+        """Count queued and unacknowledged messages."""
+        return sum(ready + later + held for name, ready, later, held in self._file.queues() if name == queue)
+
+    def forget(self, queue: str, keys: Sequence[str]) -> None:
+        """Delete a queue and results."""
+        self._file.delete_queue(queue)
+        self._backend.delete([key.encode() for key in keys])
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._file.close()
+        self._backend.close()

@@ -1,0 +1,27 @@
+"""The native way of messages into a SQLite file. What is published is on the disk when the call returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pyworker.publish.redis import RedisOutlet
+from pyworker.transport.sqlite_file import PRIORITY_STEPS, open_file
+from pyworker.transport.sqlite_url import parse_sqlite_url
+
+if TYPE_CHECKING:
+    from pyworker.conf import Settings
+
+
+class SqliteOutlet(RedisOutlet):
+    """Puts envelopes into a file; they are the same as on Redis. Safe across threads and forks."""
+
+    def __init__(self, conf: Settings, url: str) -> None:
+        options = dict(conf.broker_transport_options or {})
+        steps = tuple(int(step) for step in options.get("priority_steps") or PRIORITY_STEPS)
+        self._publisher = open_file(
+            parse_sqlite_url(url, setting="broker_url", options=options), setting="broker_url", priority_steps=steps
+        )
+        self._policy: Mapping[str, Any] | None = dict(conf.task_publish_retry_policy or {})
+        if not conf.task_publish_retry:
+            self._policy = None

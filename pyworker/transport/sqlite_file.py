@@ -1,0 +1,35 @@
+"""The files that this process has open: one handle for everybody, so that commits and connections are shared."""
+
+from __future__ import annotations
+
+import threading
+
+from pyworker._native import NativeError, SqliteFile
+from pyworker.exceptions import ImproperlyConfigured, OperationalError
+from pyworker.worker.sqlite_config import SqliteAddress
+
+_lock = threading.Lock()
+_files: dict[tuple[SqliteAddress, tuple[int, ...]], SqliteFile] = {}
+
+#: Priorities are rounded down to one of these, as on Redis.
+PRIORITY_STEPS = (0, 3, 6, 9)
+
+
+def open_file(address: SqliteAddress, *, setting: str, priority_steps: tuple[int, ...] = PRIORITY_STEPS) -> SqliteFile:
+    """Return the handle of a file, which is made if it is not there.
+
+    Raises:
+        ImproperlyConfigured: the place or the file is not to be used; names the setting and the reason.
+        OperationalError: the file cannot be reached now.
+    """
+    key = (address, priority_steps)
+    with _lock:
+        file = _files.get(key)
+        if file is None:
+            try:
+                file = _files[key] = SqliteFile(address, priority_steps=priority_steps)
+            except NativeError as error:
+                if error.retryable:
+                    raise OperationalError(f"{setting}: {error}") from error
+                raise ImproperlyConfigured(f"{setting}: {error}") from error
+        return file

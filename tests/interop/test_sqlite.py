@@ -1,0 +1,95 @@
+"""One SQLite file between both libraries' clients and both workers: every pairing gives the same results."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import celery
+import pytest
+
+import pyworker
+from pyworker.transport.sqlite_file import open_file
+from pyworker.transport.sqlite_url import parse_sqlite_url
+from support.kinds import Kind
+from support.waiting import eventually
+from support.worker import WorkerProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyworker._native import SqliteFile
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
+
+OURS = Kind("pyworker", (sys.executable, "-m", "pyworker"), "fast")
+STOCK = Kind("stock", (sys.executable, "-m", "celery"), "fast")
+PAIRINGS = {
+    "own client, own worker": (pyworker, OURS, "pyworker"),
+    "stock client, own worker of a Celery app": (celery, OURS, "celery"),
+    "own client, stock worker": (pyworker, STOCK, "celery"),
+}
+DEADLINE_S = 30.0
+
+
+class Pairing(NamedTuple):
+    """A client's application, and the worker that runs its tasks."""
+
+    app: Any
+    library: Any
+    worker: WorkerProcess
+    file: SqliteFile
+
+    def task(self, name: str) -> Any:
+        """A signature of a task of the worker's application."""
+        return self.app.signature(f"filed.{name}")
+
+
+@pytest.fixture(scope="module", params=PAIRINGS)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pairing]:
+    """One worker for the module's tests."""
+    library, kind, worker_library = PAIRINGS[request.param]
+    url = f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/queue.db"
+    app = library.Celery("client", broker=url, backend=url, set_as_current=False)
+    app.conf.task_default_queue = "filed"
+    with WorkerProcess(kind, "filed", broker=url, environment={"TEST_LIBRARY": worker_library}) as worker:
+        yield Pairing(app, library, worker, open_file(parse_sqlite_url(url, setting="test"), setting="test"))
+    app.close()
+
+
+def test_results_and_failures(pair: Pairing) -> None:
+    assert pair.task("add").apply_async((20, 22)).get(timeout=DEADLINE_S) == 42
+    failed = pair.task("fail").apply_async(("as it should",))
+    assert isinstance(failed.get(timeout=DEADLINE_S, propagate=False), ValueError)
+    assert failed.state == "FAILURE"
+
+
+def test_groups_chains_and_chords(pair: Pairing) -> None:
+    add, total = pair.task("add"), pair.task("total")
+    header = [add.clone((number, number)) for number in range(12)]
+    assert pair.library.group(header, app=pair.app)().get(timeout=DEADLINE_S) == [2 * number for number in range(12)]
+    assert (add.clone((1, 2)) | add.clone((10,))).apply_async().get(timeout=DEADLINE_S) == 13
+    assert pair.library.chord(header, app=pair.app)(total).get(timeout=DEADLINE_S) == 132
+
+
+def test_an_eta_waits_in_the_file(pair: Pairing) -> None:
+    begun = time.monotonic()
+    assert pair.task("add").apply_async((1, 1), countdown=1).get(timeout=DEADLINE_S) == 2
+    assert time.monotonic() - begun >= 1
+
+
+def test_nothing_is_left_behind(pair: Pairing) -> None:
+    pair.task("add").apply_async((0, 0)).get(timeout=DEADLINE_S)
+    eventually(lambda: all(not any(counts) for _name, *counts in pair.file.queues()), what="no message is left")
+    assert pair.file.problems() == []
+
+
+def test_workers_answer_remote_control(pair: Pairing) -> None:
+    if pair.library is pyworker:
+        # Our own library sends no broadcasts yet; the worker's side is the same as in the other pairings.
+        control = celery.Celery("control", broker=pair.app.conf.broker_url, set_as_current=False).control
+    else:
+        control = pair.app.control
+    answers = eventually(lambda: control.inspect(timeout=2).ping(), what="an answer to ping")
+    assert list(answers.values()) == [{"ok": "pong"}]
