@@ -26,7 +26,7 @@ from support.worker import WorkerProcess
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.lanes("fast"), pytest.mark.xdist_group("rabbitmq")]
+pytestmark = [pytest.mark.lanes("fast"), pytest.mark.slow, pytest.mark.xdist_group("rabbitmq")]
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ impl RabbitmqServer {
         std::fs::write(directory.join("rabbitmq.conf"), settings).expect("a configuration");
         std::fs::write(directory.join("enabled_plugins"), "[].").expect("no plugins");
         let mapper_port = free_port();
-        let mapper = Command::new("epmd")
+        let mapper = dies_with_us("epmd")
             .args(["-port", &mapper_port.to_string(), "-address", "127.0.0.1"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -96,6 +96,13 @@ impl Drop for RabbitmqServer {
     }
 }
 
+/// A command whose process is killed when this one ends without a chance to tidy up.
+fn dies_with_us(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", program]);
+    command
+}
+
 /// Erlang has helpers of its own; they are in the node's process group.
 fn kill_group(node: &mut Child) {
     let _ = Command::new("kill").args(["-KILL", "--", &format!("-{}", node.id())]).stderr(Stdio::null()).status();
@@ -103,7 +110,7 @@ fn kill_group(node: &mut Child) {
 }
 
 fn spawn(directory: &std::path::Path, port: u16, mapper_port: u16, node_port: u16) -> Child {
-    Command::new(SERVER)
+    dies_with_us(SERVER)
         .env("HOME", directory)
         .env("RABBITMQ_NODENAME", format!("pyworker{port}@localhost"))
         .env("ERL_EPMD_PORT", mapper_port.to_string())
