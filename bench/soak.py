@@ -26,7 +26,7 @@ RATE_PER_S = 2_000
 CUT_EVERY_S = 10.0
 SAMPLE_EVERY_S = 1.0
 #: Growth of the last third over the middle one that is noise: of memory, descriptors and keys.
-NOISE_KIB, NOISE_DESCRIPTORS, NOISE_KEYS = 2_048, 8, 2_000
+NOISE_KIB, NOISE_DESCRIPTORS, NOISE_KEYS = 2_048, 8, 20
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _watch(worker: subprocess.Popen[bytes], client: Any, seconds: float) -> list
             client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         if worker.poll() is not None:
             raise SystemExit(f"the worker ended with {worker.returncode}")
-        samples.append(Sample(_memory_kib(worker.pid), _descriptors(worker.pid), client.dbsize()))
+        samples.append(Sample(_memory_kib(worker.pid), _descriptors(worker.pid), _lasting_keys(client)))
     return samples
 
 
@@ -141,6 +141,11 @@ def _memory_kib(pid: int) -> int:
         if line.startswith("VmRSS"):
             return int(line.split()[1])
     return 0
+
+
+def _lasting_keys(client: Any) -> int:
+    """Keys beside results, which come and go at the rate of the tasks and expire by themselves."""
+    return sum(not name.startswith(b"celery-task-meta-") for name in client.scan_iter(count=10_000))
 
 
 def _descriptors(pid: int) -> int:
