@@ -257,11 +257,14 @@ def test_revoked_tasks_do_not_run(pair: Pairing) -> None:
     single = pair.api.add.apply_async((1, 1), countdown=30)
     whole = pair.library.group(pair.api.add.s(1, 1), pair.api.add.s(2, 2)).apply_async(countdown=30)
     for result in (single, whole):
-        answers = result.revoke(wait=True, timeout=2, terminate=False)
-        # Celery's client keeps the answers to itself.
+        # Celery's client keeps the answers to itself; a worker under load may be late with them.
+        answers = eventually(
+            lambda result=result: result.revoke(wait=True, timeout=2) or not pair.is_own_client,  # type: ignore[misc]
+            what="the worker answers",
+        )
         assert not pair.is_own_client or [next(iter(answer.values())).keys() for answer in answers] == [{"ok"}]
-    waiting = pair.api.add.apply_async((1, 1), countdown=1)
-    waiting.revoke(wait=True, timeout=2)
+    waiting = pair.api.add.apply_async((1, 1), countdown=3)
+    waiting.revoke()
     assert type(get(waiting, propagate=False)).__name__ == "TaskRevokedError"
     assert waiting.state == "REVOKED"
 
