@@ -109,7 +109,6 @@ pub struct RedisResultConfig {
 
 /// Which broker.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
 pub enum BrokerConfig {
     /// Redis.
     Redis(Box<RedisBrokerConfig>),
