@@ -14,10 +14,11 @@ CARGO_TEST := cargo test --release --locked -p pyworker-native --no-default-feat
 help: ## Print the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
-setup: ## Create .venv, install the locked tools and Redis, build the release extension
+setup: ## Create .venv, install the locked tools and the tests' servers, build the release extension
 	@scripts/setup
 
-demo: setup ## Start a private Redis and a worker, send tasks of several kinds, show what happened
+demo: ## Start a worker on a SQLite file, send tasks of several kinds, show what happened (needs no server)
+	@scripts/setup --without-servers
 	@$(BIN)/pyworker demo
 
 test: setup ## Run the Rust and Python tests (PYTEST_ARGS="-k name" narrows the Python ones)

@@ -1,4 +1,4 @@
-"""Celery's documented examples of calling tasks and reading results (docs/celery-features, examples 1-2, 15-38)."""
+"""Celery's documented examples of calling tasks and reading results (examples 1-2, 15-38)."""
 
 from __future__ import annotations
 
