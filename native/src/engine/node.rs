@@ -201,17 +201,24 @@ impl Node {
             std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
             if self.children_have_news() { Duration::ZERO } else { self.time_to_deadline() }
         };
-        match self.poll.poll(events, Some(timeout)) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => events.clear(),
-            Err(error) => return Err(error.into()),
-        }
+        self.poll_events(events, timeout)?;
         for place in &self.places {
             if let Some(child) = &place.child {
                 child.link.set_waiting(false);
             }
         }
         Ok(())
+    }
+
+    fn poll_events(&mut self, events: &mut Events, timeout: Duration) -> Result<()> {
+        match self.poll.poll(events, Some(timeout)) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
+                events.clear();
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn children_have_news(&self) -> bool {
@@ -227,7 +234,7 @@ impl Node {
         let Some(limit_ns) = self.watch.begin() else { return Ok(false) };
         let mut seen = false;
         while !seen && monotonic_ns() - begun_ns < limit_ns {
-            self.poll.poll(events, Some(Duration::ZERO))?;
+            self.poll_events(events, Duration::ZERO)?;
             seen = self.children_have_news() || !events.is_empty();
             if !seen {
                 std::thread::yield_now();
