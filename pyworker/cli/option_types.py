@@ -55,6 +55,22 @@ def write_groups(params: Sequence[click.Parameter], ctx: click.Context, formatte
             formatter.write_dl(records)
 
 
+class PoolBounds(ParameterType):
+    """The pool's largest and smallest size in either order, or the largest alone; becomes ``max,min``."""
+
+    name = "max,min"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Read one or two integers."""
+        try:
+            sizes = sorted((int(size) for size in str(value).split(",")), reverse=True)
+        except ValueError:
+            sizes = []
+        if len(sizes) not in (1, 2) or sizes[0] < 1 or sizes[-1] < 0:
+            self.fail(f"{value!r} is not one or two whole numbers, as in 10,3", param, ctx)
+        return f"{sizes[0]},{sizes[1] if len(sizes) == 2 else 0}"
+
+
 class CommaSeparated(ParameterType):
     """Names separated by commas."""
 
@@ -185,6 +201,7 @@ class Moment(ParameterType):
             self.fail(str(error), param, ctx)
 
 
+POOL_BOUNDS = PoolBounds()
 COMMA_SEPARATED = CommaSeparated()
 JSON_ARRAY = Json(list)
 JSON_OBJECT = Json(dict)

@@ -16,6 +16,7 @@ from pyworker.cli.option_types import (
     COUNT,
     HOSTNAME,
     LOG_LEVEL,
+    POOL_BOUNDS,
     SECONDS,
     Function,
     GroupedCommand,
@@ -127,7 +128,7 @@ _feature, _beat, _daemon = _group("Features"), _group("Embedded Beat Options"), 
 @_feature("--without-mingle", is_flag=True)
 @_feature("--without-heartbeat", is_flag=True)
 @_feature("--heartbeat-interval", type=COUNT)
-@_feature("--autoscale", metavar="MAX,MIN", help="Grow and shrink the pool with the load.")
+@_feature("--autoscale", type=POOL_BOUNDS, metavar="MAX,MIN", help="Grow and shrink the pool with the load.")
 @_feature(
     "--probes",
     metavar="[HOST:]PORT",

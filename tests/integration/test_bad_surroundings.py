@@ -163,7 +163,7 @@ def test_option_that_cannot_be_used_is_named(
     [
         (("-c", "-3"), r"(?i)concurrency"),
         (("--max-tasks-per-child", "-1"), r"(?i)max.tasks.per.child"),
-        (("--autoscale", "3"), r"(?i)autoscale"),
+        (("--autoscale", "few"), r"(?i)autoscale"),
         (("-B",), r"(?i)beat"),
         (("-P", "eventlet"), r"(?i)(eventlet|pool)"),
     ],

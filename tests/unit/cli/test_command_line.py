@@ -148,3 +148,10 @@ def test_check_prints_a_table() -> None:
     assert result.exit_code == 0
     assert "plain.add" in result.output
     assert "library" in result.output
+
+
+@pytest.mark.parametrize("bounds", ["few", "1,2,3", "0", "3,-1", ""])
+def test_bounds_of_the_pool_are_numbers(bounds: str) -> None:
+    result = invoke("-A", "plain", "worker", "--autoscale", bounds)
+    assert result.exit_code == 2
+    assert "--autoscale" in result.output
