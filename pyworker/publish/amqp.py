@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pyworker._native import AmqpPublisher, NativeError, build_amqp_message
@@ -12,6 +11,7 @@ from pyworker.exceptions import OperationalError
 from pyworker.publish.encoding import compressed, encode_body, encode_json
 from pyworker.publish.messages import Message
 from pyworker.publish.outlets import Outgoing
+from pyworker.publish.retry import PublishRetry
 from pyworker.publish.templates import Template
 from pyworker.routing import Destination, Router
 from pyworker.transport.amqp_queues import kombu_queue
@@ -62,9 +62,7 @@ class AmqpOutlet:
         self._router = Router(conf)
         self._declared: set[str] = set()
         self._lock = threading.Lock()
-        self._policy: Mapping[str, Any] | None = dict(conf.task_publish_retry_policy or {})
-        if not conf.task_publish_retry:
-            self._policy = None
+        self._retry = PublishRetry(conf)
 
     #: Makes the constant parts of a task's messages.
     template = AmqpTemplate
@@ -97,7 +95,7 @@ class AmqpOutlet:
         try:
             self._publish([outgoing])
         except NativeError as error:
-            self._again(lambda: self._publish([outgoing]), error, retry, policy)
+            self._retry.again(lambda: self._publish([outgoing]), error, retry, policy)
 
     def push_many(self, outgoing: Sequence[Outgoing]) -> None:
         """Publish many messages, their confirmations awaited together.
@@ -127,21 +125,3 @@ class AmqpOutlet:
         self._publisher.declare(declarations_of([kombu_queue(self._conf, self._router, queue)]))
         with self._lock:
             self._declared.add(queue)
-
-    def _again(
-        self, publish: Callable[[], None], error: NativeError, retry: bool | None, policy: Mapping[str, Any] | None
-    ) -> None:
-        rule = {**(self._policy or {}), **(policy or {})}
-        allowed = self._policy is not None if retry is None else retry
-        limit = rule.get("max_retries", 3)
-        wait_s = float(rule.get("interval_start", 0) or 0)
-        attempts = 0
-        while allowed and error.retryable and (limit is None or attempts < limit):
-            attempts += 1
-            time.sleep(wait_s)
-            wait_s = min(wait_s + float(rule.get("interval_step", 0.2) or 0), float(rule.get("interval_max", 1) or 0))
-            try:
-                return publish()
-            except NativeError as again:
-                error = again
-        raise OperationalError(str(error)) from error

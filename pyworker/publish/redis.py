@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pyworker._native import NativeError, RedisPublisher, build_envelope
 from pyworker.exceptions import OperationalError
@@ -12,14 +11,13 @@ from pyworker.identifiers import delivery_tag
 from pyworker.publish.encoding import compressed, encode_body, encode_json
 from pyworker.publish.messages import Message
 from pyworker.publish.outlets import Outgoing
+from pyworker.publish.retry import PublishRetry
 from pyworker.publish.templates import Template
 from pyworker.routing import Destination
 from pyworker.transport.redis_settings import broker_address
 
 if TYPE_CHECKING:
     from pyworker.conf import Settings
-
-Result = TypeVar("Result")
 
 #: kombu's defaults.
 _PRIORITY_STEPS = (0, 3, 6, 9)
@@ -51,9 +49,7 @@ class RedisOutlet:
             priority_steps=tuple(int(step) for step in options.get("priority_steps") or _PRIORITY_STEPS),
             max_connections=int(conf.broker_pool_limit or 1),
         )
-        self._policy: Mapping[str, Any] | None = dict(conf.task_publish_retry_policy or {})
-        if not conf.task_publish_retry:
-            self._policy = None
+        self._retry = PublishRetry(conf)
 
     #: Makes the constant parts of a task's messages.
     template = Template
@@ -91,7 +87,7 @@ class RedisOutlet:
         try:
             publish(*outgoing)
         except NativeError as error:
-            self._again(lambda: publish(*outgoing), error, retry, policy)
+            self._retry.again(lambda: publish(*outgoing), error, retry, policy)
 
     def push_many(self, outgoing: Sequence[Outgoing]) -> None:
         """Publish many messages in as few round trips as possible.
@@ -107,21 +103,3 @@ class RedisOutlet:
     def close(self) -> None:
         """Close idle connections."""
         self._publisher.close()
-
-    def _again(
-        self, publish: Callable[[], None], error: NativeError, retry: bool | None, policy: Mapping[str, Any] | None
-    ) -> None:
-        rule = {**(self._policy or {}), **(policy or {})}
-        allowed = self._policy is not None if retry is None else retry
-        limit = rule.get("max_retries", 3)
-        wait_s = float(rule.get("interval_start", 0) or 0)
-        attempts = 0
-        while allowed and error.retryable and (limit is None or attempts < limit):
-            attempts += 1
-            time.sleep(wait_s)
-            wait_s = min(wait_s + float(rule.get("interval_step", 0.2) or 0), float(rule.get("interval_max", 1) or 0))
-            try:
-                return publish()
-            except NativeError as again:
-                error = again
-        raise OperationalError(str(error)) from error

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyworker.publish.redis import RedisOutlet
+from pyworker.publish.retry import PublishRetry
 from pyworker.transport.sqlite_file import PRIORITY_STEPS, open_file
 from pyworker.transport.sqlite_url import parse_sqlite_url
 
@@ -22,6 +22,4 @@ class SqliteOutlet(RedisOutlet):
         self._publisher = open_file(
             parse_sqlite_url(url, setting="broker_url", options=options), setting="broker_url", priority_steps=steps
         )
-        self._policy: Mapping[str, Any] | None = dict(conf.task_publish_retry_policy or {})
-        if not conf.task_publish_retry:
-            self._policy = None
+        self._retry = PublishRetry(conf)
