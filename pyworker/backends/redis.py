@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import redis
 
@@ -14,6 +14,7 @@ from pyworker.backends.async_waiting import AsyncWaiting
 from pyworker.backends.base import Meta, pending
 from pyworker.backends.meta import MetaCodec
 from pyworker.backends.redis_client import connect, connect_async
+from pyworker.backends.storing import StoringBackend
 from pyworker.backends.waiting import Waiting
 from pyworker.exceptions import ImproperlyConfigured, OperationalError
 from pyworker.transport.redis_settings import result_address
@@ -26,14 +27,7 @@ _BATCH = 500
 _PREFIX_ENDINGS = ":_-."
 
 
-class ChordCounter(Protocol):
-    """Counts the parts of chords; :class:`pyworker.backends.chords.ChordParts`."""
-
-    def on_part(self, request: Any, state: str, result: Any) -> None:
-        """Count a finished task of a header."""
-
-
-class RedisBackend:
+class RedisBackend(StoringBackend):
     """A result store on one Redis server; safe across threads and forks.
 
     Raises:
@@ -41,6 +35,7 @@ class RedisBackend:
     """
 
     def __init__(self, app: Celery, url: str) -> None:
+        super().__init__()
         conf = app.conf
         self.app = app
         self.url = url
@@ -62,13 +57,6 @@ class RedisBackend:
         self.client = connect(
             self.address, conf.redis_max_connections, retry_on_timeout=bool(conf.redis_retry_on_timeout)
         )
-        #: May take a write instead of the server, and says whether it did: (key, value, is success). Set in a worker's
-        #: child, whose main thread writes through the engine.
-        self.sink: Callable[[bytes, bytes, bool], bool] | None = None
-        #: Called before anything is read: a child's own writes must be in the store by then.
-        self.before_read: Callable[[], None] | None = None
-        #: Counts chords' parts; set by the worker, which alone completes tasks.
-        self.chord_parts: ChordCounter | None = None
         self._waiting = Waiting(self)
         self._async_waiting: AsyncWaiting | None = None
         self._lock = threading.Lock()
@@ -78,10 +66,6 @@ class RedisBackend:
         return self.url if include_password else without_password(self.url)
 
     # -- reading
-
-    def task_key(self, task_id: str) -> str:
-        """Return the key, and channel, of a task's meta."""
-        return self.task_key_prefix + task_id
 
     def get_task_meta(self, task_id: str) -> Meta:
         """Read a task's meta; one that is unknown is ``PENDING``."""
@@ -122,67 +106,20 @@ class RedisBackend:
 
     # -- writing
 
-    def store_result(
-        self, task_id: str, result: Any, state: str, traceback: str | None = None, request: Any = None
-    ) -> Any:
-        """Store a state; a success that is stored already stays.
-
-        Raises:
-            kombu.exceptions.EncodeError: the result cannot be serialized.
-            OperationalError: the store cannot be reached.
-        """
-        stored = self.prepared(result, state)
-        value = self.codec.encode(self._meta(task_id, stored, state, traceback, request))
-        key = self.task_key(task_id)
-        is_taken = self.sink is not None and self.sink(key.encode(), value, state == states.SUCCESS)
-        if not is_taken and not self._has_succeeded(task_id):
+    def write_result(self, key: bytes, value: bytes, is_success: bool) -> None:
+        """Store and publish a value unless a success is there."""
+        if not self._has_succeeded(key):
             self.call(self._write, key, value)
-        return stored
-
-    def mark_as_done(
-        self, task_id: str, result: Any, request: Any = None, store_result: bool = True, state: str = states.SUCCESS
-    ) -> None:
-        """Store a success and count it if it is part of a chord."""
-        if store_result:
-            self.store_result(task_id, result, state, request=request)
-        if request is not None and request.chord:
-            self.on_chord_part_return(request, state, result)
 
     def forget(self, task_id: str) -> None:
         """Delete a result."""
         self.call(self.client.delete, self.task_key(task_id))
 
-    def prepared(self, result: Any, state: str) -> Any:
-        """Return a result as it is stored."""
-        if state in states.EXCEPTION_STATES and isinstance(result, BaseException):
-            return self.codec.exception_to_stored(result)
-        as_tuple = getattr(result, "as_tuple", None)
-        return as_tuple() if as_tuple is not None and self.codec.serializer != "pickle" else result
-
-    def _meta(self, task_id: str, result: Any, state: str, traceback: str | None, request: Any) -> Meta:
-        done = self.app.now().isoformat() if state in states.READY_STATES else None
-        children = getattr(request, "children", None) or []
-        meta: Meta = {
-            "status": state,
-            "result": result,
-            "traceback": traceback,
-            "children": [child.as_tuple() for child in children],
-            "date_done": done,
-        }
-        if getattr(request, "group", None):
-            meta["group_id"] = request.group
-        if getattr(request, "parent_id", None):
-            meta["parent_id"] = request.parent_id
-        if self.app.conf.result_extended and request is not None:
-            meta.update(_extended(request))
-        meta["task_id"] = task_id
-        return meta
-
-    def _has_succeeded(self, task_id: str) -> bool:
-        payload = self.call(self.client.get, self.task_key(task_id))
+    def _has_succeeded(self, key: bytes) -> bool:
+        payload = self.call(self.client.get, key)
         return payload is not None and self.codec.decode(payload)["status"] == states.SUCCESS
 
-    def _write(self, key: str, value: bytes) -> None:
+    def _write(self, key: str | bytes, value: bytes) -> None:
         pipeline = self.client.pipeline(transaction=False)
         pipeline.set(key, value, ex=self.expires_s)
         pipeline.publish(key, value)
@@ -226,11 +163,6 @@ class RedisBackend:
 
         self.call(add)
 
-    def on_chord_part_return(self, request: Any, state: str, result: Any) -> None:
-        """Count a finished task of a chord's header; the last one sends the body."""
-        if self.chord_parts is not None:
-            self.chord_parts.on_part(request, state, result)
-
     def close(self) -> None:
         """Close idle connections."""
         self._waiting.close()
@@ -251,21 +183,3 @@ class RedisBackend:
 def _seconds(expires: Any) -> int | None:
     seconds = expires.total_seconds() if isinstance(expires, timedelta) else expires
     return int(seconds) if seconds else None
-
-
-def _extended(request: Any) -> Meta:
-    """What ``result_extended`` adds."""
-    delivery = request.delivery_info or {}
-    extended: Meta = {
-        "name": request.task,
-        "args": request.args,
-        "kwargs": request.kwargs,
-        "worker": request.hostname,
-        "retries": request.retries,
-        "queue": delivery.get("routing_key"),
-    }
-    stamps = request.stamps or {}
-    if stamps:
-        extended["stamped_headers"] = request.stamped_headers
-        extended.update({name: stamps[name] for name in request.stamped_headers or () if name in stamps})
-    return extended
