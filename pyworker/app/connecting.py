@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from pyworker.app.configuring import Configuring
 from pyworker.exceptions import OperationalError
-from pyworker.transport.sqlite_url import is_sqlite_url, parse_sqlite_url, url_of
 
 if TYPE_CHECKING:
     import threading
@@ -59,7 +58,7 @@ class Connecting(Configuring):
         }  # fmt: skip
         settings = {key: value for key, value in settings.items() if value is not None}
         return Connection(
-            _for_kombu(url or conf.broker_host), **{**settings, **given}, transport_options=transport_options
+            _urls_for_kombu(url or conf.broker_host), **{**settings, **given}, transport_options=transport_options
         )
 
     # -- pools
@@ -187,18 +186,6 @@ class Connecting(Configuring):
             connections.force_close_all()
 
 
-def _for_kombu(url: Any) -> Any:
-    """Return one or several URLs as kombu takes them."""
-    if not url:
-        return url
-    urls = url if isinstance(url, (list, tuple)) else str(url).split(";")
-    return ";".join(_url_for_kombu(each) for each in urls)
-
-
-def _url_for_kombu(url: str) -> str:
-    if is_sqlite_url(url):
-        # kombu has a memory transport of its own, which is another one.
-        return url_of(parse_sqlite_url(url, setting="broker_url"))
-    # By name: only who connects by kombu needs it.
-    found: str = import_module("pyworker.transport.redis_url").socket_url(url)
-    return found
+def _urls_for_kombu(url: Any) -> Any:
+    # By name: only who connects by kombu needs what reads the URLs.
+    return import_module("pyworker.transport.kombu_url").urls_for_kombu(url)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.machinery
 import sys
 from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
 from types import ModuleType
 
 _MODULE = "kombu.transport"
@@ -18,7 +17,7 @@ _NAME = "sqlite"
 _TRANSPORT = "pyworker.transport.sqlite_kombu:Transport"
 
 
-class _Finder(MetaPathFinder):
+class _Finder:
     """Stands in front of the finders until kombu's table has been loaded, once."""
 
     def find_spec(

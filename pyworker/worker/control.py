@@ -7,8 +7,6 @@ application first (:meth:`WorkerApp.control_command`); what it leaves is answere
 from __future__ import annotations
 
 import logging
-import os
-import select
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from kombu.pidbox import Mailbox
 
 from pyworker.worker.control_commands import COMMANDS
+from pyworker.worker.draining import Drain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,10 +26,6 @@ logger = logging.getLogger("pyworker.worker.control")
 
 _FIRST_RETRY_S = 1.0
 _LONGEST_RETRY_S = 30.0
-#: How long one wait on the sockets lasts when nothing comes; after it the connection's health is checked.
-_IDLE_WAIT_S = 25.0
-#: The wait of transports that show no sockets.
-_BLIND_WAIT_S = 1.0
 
 
 class ControlledWorker(Protocol):
@@ -81,9 +76,8 @@ class ControlMailbox:
         self._app = app
         self._worker = worker
         self._mailbox = app.control_mailbox() if isinstance(app, MailboxProvider) else Mailbox("celery", type="fanout")
-        self._stopping = threading.Event()
+        self._drain = Drain()
         self._listening = threading.Event()
-        self._wake_reader, self._wake_writer = os.pipe()
         self._thread: threading.Thread | None = None
 
     @property
@@ -104,10 +98,9 @@ class ControlMailbox:
 
     def stop(self, *, deadline_s: float = 5.0) -> None:
         """Withdraw the mailbox and wait for the thread, at most until the deadline."""
-        if self._stopping.is_set():
+        if self._drain.is_stopping:
             return
-        self._stopping.set()
-        os.write(self._wake_writer, b"x")
+        self._drain.stop()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(deadline_s)
 
@@ -115,16 +108,16 @@ class ControlMailbox:
 
     def _run(self) -> None:
         retry_s = _FIRST_RETRY_S
-        while not self._stopping.is_set():
+        while not self._drain.is_stopping:
             try:
                 with self._app.broker_connection() as connection:
                     self._serve(connection)
                     retry_s = _FIRST_RETRY_S
             except Exception as error:  # whatever the transport raises, the mailbox comes back
-                if self._stopping.is_set():
+                if self._drain.is_stopping:
                     return
                 logger.warning("remote control: connection lost: %r; trying again in %.0f s", error, retry_s)
-                self._stopping.wait(retry_s)
+                self._drain.pause(retry_s)
                 retry_s = min(retry_s * 2, _LONGEST_RETRY_S)
 
     def _serve(self, connection: Any) -> None:
@@ -146,34 +139,12 @@ class ControlMailbox:
 
         consumer = node.listen(callback=on_message)
         try:
-            while not self._stopping.is_set():
-                self._drain(connection)
+            while not self._drain.is_stopping:
+                self._drain.deliver(connection)
+                # kombu subscribes when it first looks for events, not when the consumer is made.
+                self._listening.set()
+                self._drain.wait(connection)
         finally:
-            if self._stopping.is_set():
+            if self._drain.is_stopping:
                 consumer.cancel()
                 node.channel.close()
-
-    def _drain(self, connection: Any) -> None:
-        """Deliver what is there, then sleep on the sockets until there is more or ``stop`` is called."""
-        try:
-            while True:
-                connection.drain_events(timeout=0.001)
-        except TimeoutError:
-            pass
-        # kombu subscribes when it first looks for events, not when the consumer is made.
-        self._listening.set()
-        cycle = getattr(connection.transport, "cycle", None)
-        descriptors = list(getattr(cycle, "fds", ())) or _own_socket(connection)
-        poller = select.poll()
-        for descriptor in (self._wake_reader, *descriptors):
-            poller.register(descriptor, select.POLLIN | select.POLLERR | select.POLLHUP)
-        if not poller.poll((_IDLE_WAIT_S if descriptors else _BLIND_WAIT_S) * 1000):
-            check = getattr(cycle, "maybe_check_subclient_health", None)
-            if check is not None:
-                check()
-
-
-def _own_socket(connection: Any) -> list[int]:
-    """Return the one socket of a transport that is a single connection (RabbitMQ)."""
-    socket = getattr(connection.connection, "sock", None)
-    return [] if socket is None else [socket.fileno()]

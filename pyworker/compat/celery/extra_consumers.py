@@ -12,10 +12,12 @@ from typing import Any
 from celery import bootsteps
 from celery.utils.log import get_logger
 
+from pyworker.worker.draining import Drain
+
 logger = get_logger("celery.worker.consumer.consumer")
 
-#: How long a stop may have to wait for the thread to notice.
-_WAIT_S = 1.0
+#: How long a stop waits for a callback that runs.
+_LAST_CALLBACK_S = 2.0
 _FIRST_RETRY_S = 1.0
 _LONGEST_RETRY_S = 30.0
 
@@ -29,7 +31,7 @@ class ExtraConsumers:
 
     def __init__(self, consumer: Any) -> None:
         self._consumer = consumer
-        self._stopping = threading.Event()
+        self._drain = Drain()
         self._thread: threading.Thread | None = None
 
     @property
@@ -44,17 +46,16 @@ class ExtraConsumers:
 
     def stop(self) -> None:
         """Stop draining; the steps cancel their consumers themselves."""
-        self._stopping.set()
+        self._drain.stop()
         if self._thread is not None:
-            self._thread.join(2 * _WAIT_S)
+            self._thread.join(_LAST_CALLBACK_S)
 
     def _run(self) -> None:
         consumer = self._consumer
-        while not self._stopping.is_set():
+        while not self._drain.is_stopping:
             try:
-                consumer.connection.drain_events(timeout=_WAIT_S)
-            except TimeoutError:
-                continue
+                self._drain.deliver(consumer.connection)
+                self._drain.wait(consumer.connection)
             except consumer.connection_errors as error:
                 logger.warning("Connection of the application's own consumers lost: %r", error)
                 self._reconnect()
@@ -65,7 +66,7 @@ class ExtraConsumers:
     def _reconnect(self) -> None:
         consumer = self._consumer
         delay_s = _FIRST_RETRY_S
-        while not self._stopping.wait(delay_s):
+        while not self._drain.pause(delay_s):
             delay_s = min(delay_s * 2, _LONGEST_RETRY_S)
             try:
                 consumer.connection.collect()

@@ -10,7 +10,10 @@ from typing import Any
 import pyworker
 from pyworker import _native
 
-_HEAVY = ("celery", "billiard", "redis", "kombu", "amqp", "vine", "click", "rich", "asyncio", "ssl", "orjson")
+_HEAVY = (
+    *("celery", "billiard", "redis", "kombu", "amqp", "vine", "click", "rich", "asyncio", "ssl", "orjson"),
+    *("dataclasses", "inspect", "pathlib", "shutil", "tempfile"),
+)
 _MEASURE = """
 import json, sys, time
 def memory():
