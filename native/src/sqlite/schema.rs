@@ -81,10 +81,14 @@ pub(crate) fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
 
 /// The version of a file of ours, zero for an empty one.
 fn check_identity(connection: &Connection, path: &Path) -> Result<i64> {
-    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-    let id = number("PRAGMA application_id").map_err(|error| refused(path, &error))?;
-    let version = number("PRAGMA user_version").map_err(|error| refused(path, &error))?;
-    let tables = number("SELECT count(*) FROM sqlite_master").map_err(|error| refused(path, &error))?;
+    // One statement sees one state, also while another process is making the file.
+    let found = connection.query_row(
+        "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version), \
+         (SELECT count(*) FROM sqlite_master)",
+        [],
+        |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)),
+    );
+    let (id, version, tables) = found.map_err(|error| refused(path, &error))?;
     if tables == 0 && id == 0 && version == 0 {
         return Ok(0);
     }
