@@ -56,4 +56,5 @@ class KombuStore:
         meta = self._backend.get_task_meta(task_id, cache=False)
         if meta["status"] == "PENDING":
             return None
-        return json.dumps({"task_id": task_id, "status": meta["status"], "result": meta["result"]}).encode()
+        kept = {"task_id": task_id, "status": meta["status"], "result": meta["result"]}
+        return json.dumps(kept, default=repr).encode()  # a failure's result is an exception
