@@ -24,6 +24,16 @@ read back and right, and no task ran twice; sections where that failed say so.
 _PLOTTED = ("fast", "receivers", "library", "own", "w1", "w2-noop")
 
 _CHILDREN = "Proportional set sizes of all processes of a worker added up, at two sizes of the pool."
+_SHARED_TITLE = "Two workers and four producers on one SQLite file"
+_SHARED = (
+    "Our client and worker, each worker with one child, everything durable, all at the same time; every result read "
+    "back and checked. `published` is until the slowest producer has sent its share, `finished` until the last "
+    "result is stored, both from the common start; `bare syncs` is how often a single process can wait for this disk."
+)
+_ETA = {
+    "eta": ("ETA tasks held (Redis)", "all taken in by one worker"),
+    "eta-sqlite": ("ETA tasks held (SQLite)", "which wait in the file beside one worker"),
+}
 _IMPORTS = "Processor time and memory of importing the package and its `Celery` class, medians of interpreters in turn."
 
 
@@ -44,8 +54,11 @@ def write_page(results: Path) -> None:
         parts.append(_table("Memory per added child", _CHILDREN, "children", data["children"]["children"]))
     if "imports" in data:
         parts.append(_table("Importing", _IMPORTS, "imports", data["imports"]["imports"]))
-    if "eta" in data:
-        parts.append(_eta(data["eta"]["eta"]))
+    if "sqlite-shared" in data:
+        parts.append(_table(_SHARED_TITLE, _SHARED, "sqlite-shared", data["sqlite-shared"]["sqlite-shared"]))
+    for name, (title, text) in _ETA.items():
+        if name in data:
+            parts.append(_eta(name, title, text, data[name]["eta"]))
     (_DOCS / "benchmarks.md").write_text("\n".join(parts))
 
 
@@ -108,13 +121,13 @@ def _table(title: str, text: str, name: str, data: dict[str, dict[str, float]]) 
     return "\n".join([*lines, ""])
 
 
-def _eta(data: dict[str, float]) -> str:
+def _eta(name: str, title: str, text: str, data: dict[str, float]) -> str:
     return "\n".join(
         [
-            "## ETA tasks held", "",
-            "Messages of a stock client, due in twelve hours, all taken in by one worker; memory is the "
+            f"## {title}", "",
+            f"Messages of a stock client, due in twelve hours, {text}; memory is the "
             "proportional set size of all its processes.", "",
-            "`python -m bench.run --only eta`", "",
+            f"`python -m bench.run --only {name}`", "",
             "| messages | before, MB | held, MB | bytes per message | seconds to send and take in |",
             "|---:|---:|---:|---:|---:|",
             f"| {data['messages']:,.0f} | {data['memory_before_mb']:.0f} | {data['memory_held_mb']:.0f} "

@@ -11,10 +11,11 @@ import click
 from rich.console import Console
 
 from bench.children import measure_children
-from bench.eta import measure_eta
+from bench.eta import ETA_PLACES, measure_eta
 from bench.imports import measure_imports
 from bench.render import write_page
-from bench.scenarios import OPTIONAL_PEERS, SCENARIOS, Scenario
+from bench.scenarios import SCENARIOS, Scenario
+from bench.shared_file import measure_shared_file
 from pyworker.bench.errors import BenchError
 from pyworker.bench.peers.registry import is_installed
 from pyworker.bench.progress import ConsoleReporter
@@ -43,8 +44,12 @@ def main(quick: bool, only: str, render_only: bool) -> None:
             _keep("children", {"children": measure_children(console)}, quick)
         if not chosen or "imports" in chosen:
             _keep("imports", {"imports": measure_imports(console)}, quick)
-        if not chosen or "eta" in chosen:
-            _keep("eta", {"eta": measure_eta(_QUICK_ETA_MESSAGES if quick else _ETA_MESSAGES, console)}, quick)
+        for name, places in ETA_PLACES.items():
+            if not chosen or name in chosen:
+                messages = _QUICK_ETA_MESSAGES if quick else _ETA_MESSAGES
+                _keep(name, {"eta": measure_eta(places, messages, console)}, quick)
+        if not chosen or "sqlite-shared" in chosen:
+            _keep("sqlite-shared", {"sqlite-shared": measure_shared_file(quick, console)}, quick)
     if not quick:
         write_page(RESULTS)
         console.print("docs/benchmarks.md is written")
@@ -53,7 +58,7 @@ def main(quick: bool, only: str, render_only: bool) -> None:
 
 
 def _with_installed_peers(scenario: Scenario) -> Scenario:
-    compare = tuple(name for name in scenario.options.compare if name not in OPTIONAL_PEERS or is_installed(name))
+    compare = tuple(name for name in scenario.options.compare if is_installed(name))
     return replace(scenario, options=replace(scenario.options, compare=compare))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-from pyworker.bench.options import BenchOptions
+from pyworker.bench.options import PRIVATE_FILE, BenchOptions
 
 _FLAGS = {"payload_bytes": "payload"}
 #: Peers that are measured if they are installed.
@@ -56,6 +56,7 @@ class Scenario:
         )
 
 
+_FILE_ONLY = ("enqueue_per_s", "batch_enqueue_per_s", "drain_per_s", "drain_with_start_per_s", "cpu_s_per_1000")
 _DRAIN_ONLY = ("drain_per_s", "drain_with_start_per_s", "start_to_first_task_s", "cpu_s_per_1000", "peak_memory_mb")
 #: Drain figures only.
 _DRAIN = BenchOptions(compare=("celery",), idle_round_trips=0, idle_cpu_s=0.0, load_s=0.0)
@@ -182,5 +183,50 @@ SCENARIOS = (
             idle_round_trips=100,
             load_s=0.0,
         ),
+    ),
+    Scenario(
+        name="sqlite",
+        title="No server: a SQLite file",
+        text="Our client and worker, durable: a publish, a result and a late acknowledgement are on the disk before "
+        "anybody is told. Beside them Huey on its own file (`huey` by its defaults, which leave writing to the system, "
+        "`huey-synced` waiting for the disk), and stock Celery on kombu's SQLAlchemy transport with results in a "
+        "second SQLite file, and on the file system transport with results in files, which is not durable.",
+        options=BenchOptions(
+            tasks=100_000,
+            compare=("huey", "huey-synced", "celery-sqlalchemy", "celery-filesystem"),
+            compare_tasks=2000,
+            app_kind="pyworker",
+            broker=PRIVATE_FILE,
+            rounds=3,
+            idle_round_trips=0,
+            idle_cpu_s=0.0,
+            load_s=0.0,
+        ),
+        figures=_FILE_ONLY,
+    ),
+    Scenario(
+        name="sqlite-drop-in",
+        title="No server: a SQLite file under a Celery application",
+        text="A stock Celery application and client that use pyworker's file as kombu transport and result backend; "
+        "only the worker differs.",
+        options=BenchOptions(
+            tasks=50_000,
+            compare=("celery",),
+            compare_tasks=2000,
+            broker=PRIVATE_FILE,
+            idle_round_trips=0,
+            idle_cpu_s=0.0,
+            load_s=0.0,
+        ),
+        figures=_FILE_ONLY,
+    ),
+    Scenario(
+        name="sqlite-idle",
+        title="No server: an idle worker on a SQLite file",
+        text="Sending is durable too: the call that sends waits for the disk before it rings.",
+        options=BenchOptions(
+            tasks=2000, app_kind="pyworker", broker=PRIVATE_FILE, idle_round_trips=1000, idle_cpu_s=60.0, load_s=0.0
+        ),
+        figures=("idle_start_p50_ms", "idle_p50_ms", "idle_p99_ms", "idle_cpu_percent"),
     ),
 )

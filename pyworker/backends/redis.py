@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import redis
 
 from pyworker import states
 from pyworker.backends.async_waiting import AsyncWaiting
-from pyworker.backends.base import Meta, pending
-from pyworker.backends.meta import MetaCodec
+from pyworker.backends.base import Meta
 from pyworker.backends.redis_client import connect, connect_async
 from pyworker.backends.storing import StoringBackend
 from pyworker.backends.waiting import Waiting
-from pyworker.exceptions import ImproperlyConfigured, OperationalError
+from pyworker.exceptions import OperationalError
 from pyworker.transport.redis_settings import result_address
 from pyworker.transport.redis_url import without_password
 
 if TYPE_CHECKING:
     from pyworker.app import Celery
 
-_BATCH = 500
 _PREFIX_ENDINGS = ":_-."
 
 
@@ -35,25 +32,14 @@ class RedisBackend(StoringBackend):
     """
 
     def __init__(self, app: Celery, url: str) -> None:
-        super().__init__()
+        super().__init__(app, url)
         conf = app.conf
-        self.app = app
-        self.url = url
-        options = dict(conf.result_backend_transport_options or {})
-        if conf.result_failure_expires is not None:
-            raise ImproperlyConfigured("result_failure_expires is not supported yet")
         self.address = result_address(conf, url)
-        prefix = str(options.get("global_keyprefix") or "")
+        prefix = str(self.options.get("global_keyprefix") or "")
         if prefix and prefix[-1] not in _PREFIX_ENDINGS:
             prefix += "_"
         self.task_key_prefix = f"{prefix}celery-task-meta-"
         self.group_key_prefix = f"{prefix}celery-taskset-meta-"
-        self.expires_s = _seconds(conf.result_expires)
-        #: Whether parts of a chord keep the order of its header.
-        self.orders_chords = bool(options.get("result_chord_ordered", True))
-        self.codec = MetaCodec(
-            conf.result_serializer, conf.result_compression, conf.result_accept_content or conf.accept_content
-        )
         self.client = connect(
             self.address, conf.redis_max_connections, retry_on_timeout=bool(conf.redis_retry_on_timeout)
         )
@@ -67,21 +53,9 @@ class RedisBackend(StoringBackend):
 
     # -- reading
 
-    def get_task_meta(self, task_id: str) -> Meta:
-        """Read a task's meta; one that is unknown is ``PENDING``."""
-        return self.get_many([task_id]).get(task_id) or pending(task_id)
-
-    def get_many(self, task_ids: Sequence[str]) -> dict[str, Meta]:
-        """Read the metas that are there."""
-        if self.before_read is not None:
-            self.before_read()
-        found: dict[str, Meta] = {}
-        for start in range(0, len(task_ids), _BATCH):
-            part = task_ids[start : start + _BATCH]
-            payloads = self.call(self.client.mget, [self.task_key(task_id) for task_id in part])
-            for task_id, payload in zip(part, payloads, strict=True):
-                if payload is not None:
-                    found[task_id] = self.codec.decode_meta(payload)
+    def read_values(self, keys: Sequence[str]) -> Sequence[bytes | None]:
+        """Read the values of keys, in their order."""
+        found: Sequence[bytes | None] = self.call(self.client.mget, keys)
         return found
 
     def wait_for(
@@ -111,9 +85,13 @@ class RedisBackend(StoringBackend):
         if not self._has_succeeded(key):
             self.call(self._write, key, value)
 
-    def forget(self, task_id: str) -> None:
-        """Delete a result."""
-        self.call(self.client.delete, self.task_key(task_id))
+    def write_value(self, key: str, value: bytes) -> None:
+        """Store and publish a value that is no task's result."""
+        self.call(self._write, key, value)
+
+    def delete_value(self, key: str) -> None:
+        """Delete a value."""
+        self.call(self.client.delete, key)
 
     def _has_succeeded(self, key: bytes) -> bool:
         payload = self.call(self.client.get, key)
@@ -125,24 +103,7 @@ class RedisBackend(StoringBackend):
         pipeline.publish(key, value)
         pipeline.execute()
 
-    # -- groups and chords
-
-    def group_key(self, group_id: str, ending: str = "") -> str:
-        """Return a key of a group."""
-        return f"{self.group_key_prefix}{group_id}{ending}"
-
-    def save_group(self, group_id: str, result: Any) -> None:
-        """Store a group's structure."""
-        self.call(self._write, self.group_key(group_id), self.codec.encode({"result": result.as_tuple()}))
-
-    def restore_group(self, group_id: str) -> Any:
-        """Return a stored group's structure, None if there is none."""
-        payload = self.call(self.client.get, self.group_key(group_id))
-        return None if payload is None else self.codec.decode(payload)["result"]
-
-    def delete_group(self, group_id: str) -> None:
-        """Delete a group's structure."""
-        self.call(self.client.delete, self.group_key(group_id))
+    # -- chords
 
     def set_chord_size(self, group_id: str, size: int) -> None:
         """Say how many parts a chord's header has; the chord may be applied anew."""
@@ -178,8 +139,3 @@ class RedisBackend(StoringBackend):
             return operation(*arguments)
         except redis.RedisError as error:
             raise OperationalError(f"result store {self.as_uri()}: {error}") from error
-
-
-def _seconds(expires: Any) -> int | None:
-    seconds = expires.total_seconds() if isinstance(expires, timedelta) else expires
-    return int(seconds) if seconds else None

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyworker import states
 from pyworker._native import NativeError
-from pyworker.backends.base import Meta, pending
-from pyworker.backends.meta import MetaCodec
+from pyworker.backends.base import Meta
 from pyworker.backends.storing import StoringBackend
-from pyworker.exceptions import ImproperlyConfigured, OperationalError, TimeoutError
+from pyworker.exceptions import OperationalError, TimeoutError
 from pyworker.transport.sqlite_file import open_file
 from pyworker.transport.sqlite_url import parse_sqlite_url, url_of
 
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-_BATCH = 500
 #: How often results are read again although nobody rang.
 _SECOND_READING_S = 1.0
 
@@ -34,21 +31,9 @@ class SqliteBackend(StoringBackend):
     """
 
     def __init__(self, app: Celery, url: str) -> None:
-        super().__init__()
-        conf = app.conf
-        if conf.result_failure_expires is not None:
-            raise ImproperlyConfigured("result_failure_expires is not supported yet")
-        self.app = app
-        self.url = url
-        options = dict(conf.result_backend_transport_options or {})
-        self.address = parse_sqlite_url(url, setting="result_backend", options=options)
+        super().__init__(app, url)
+        self.address = parse_sqlite_url(url, setting="result_backend", options=self.options)
         self.file = open_file(self.address, setting="result_backend")
-        self.expires_s = _seconds(conf.result_expires)
-        #: Whether parts of a chord keep the order of its header.
-        self.orders_chords = bool(options.get("result_chord_ordered", True))
-        self.codec = MetaCodec(
-            conf.result_serializer, conf.result_compression, conf.result_accept_content or conf.accept_content
-        )
 
     def as_uri(self, include_password: bool = False) -> str:
         """Return the file's URL."""
@@ -56,22 +41,9 @@ class SqliteBackend(StoringBackend):
 
     # -- reading
 
-    def get_task_meta(self, task_id: str) -> Meta:
-        """Read a task's meta; one that is unknown is ``PENDING``."""
-        return self.get_many([task_id]).get(task_id) or pending(task_id)
-
-    def get_many(self, task_ids: Sequence[str]) -> dict[str, Meta]:
-        """Read the metas that are there."""
-        if self.before_read is not None:
-            self.before_read()
-        found: dict[str, Meta] = {}
-        for start in range(0, len(task_ids), _BATCH):
-            part = task_ids[start : start + _BATCH]
-            keys = [self.task_key(task_id).encode() for task_id in part]
-            for task_id, payload in zip(part, self.call(self.file.get_many, keys), strict=True):
-                if payload is not None:
-                    found[task_id] = self.codec.decode_meta(payload)
-        return found
+    def read_values(self, keys: Sequence[str]) -> Sequence[bytes | None]:
+        """Read the values of keys, in their order."""
+        return self.call(self.file.get_many, [key.encode() for key in keys])
 
     def wait_for(
         self,
@@ -119,29 +91,15 @@ class SqliteBackend(StoringBackend):
         """Store a value unless a success is there; it is on the disk when this returns."""
         self.call(lambda: self.file.set(key, value, is_success=is_success, protected=True, expires_s=self.expires_s))
 
-    def forget(self, task_id: str) -> None:
-        """Delete a result."""
-        self.call(self.file.delete, [self.task_key(task_id).encode()])
+    def write_value(self, key: str, value: bytes) -> None:
+        """Store a value that is no task's result."""
+        self.call(lambda: self.file.set(key.encode(), value, expires_s=self.expires_s))
 
-    # -- groups and chords
+    def delete_value(self, key: str) -> None:
+        """Delete a value."""
+        self.call(self.file.delete, [key.encode()])
 
-    def group_key(self, group_id: str, ending: str = "") -> str:
-        """Return a key of a group."""
-        return f"{self.group_key_prefix}{group_id}{ending}"
-
-    def save_group(self, group_id: str, result: Any) -> None:
-        """Store a group's structure."""
-        key, value = self.group_key(group_id).encode(), self.codec.encode({"result": result.as_tuple()})
-        self.call(lambda: self.file.set(key, value, expires_s=self.expires_s))
-
-    def restore_group(self, group_id: str) -> Any:
-        """Return a stored group's structure, None if there is none."""
-        payload = self.call(self.file.get_many, [self.group_key(group_id).encode()])[0]
-        return None if payload is None else self.codec.decode(payload)["result"]
-
-    def delete_group(self, group_id: str) -> None:
-        """Delete a group's structure."""
-        self.call(self.file.delete, [self.group_key(group_id).encode()])
+    # -- chords
 
     def set_chord_size(self, group_id: str, size: int) -> None:
         """Say how many parts a chord's header has; the chord may be applied anew."""
@@ -165,8 +123,3 @@ class SqliteBackend(StoringBackend):
             return operation(*arguments)
         except NativeError as error:
             raise OperationalError(f"result store {self.as_uri()}: {error}") from error
-
-
-def _seconds(expires: Any) -> int | None:
-    seconds = expires.total_seconds() if isinstance(expires, timedelta) else expires
-    return int(seconds) if seconds else None

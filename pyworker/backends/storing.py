@@ -1,17 +1,21 @@
-"""What every result store of our own does the same way: the meta of a state, and when it is written."""
+"""What every result store of our own does the same way: settings, keys, the meta of a state, when it is written."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pyworker import states
+from pyworker.backends.base import Meta, pending
+from pyworker.backends.meta import MetaCodec
+from pyworker.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pyworker.app import Celery
-    from pyworker.backends.base import Meta
-    from pyworker.backends.meta import MetaCodec
+
+#: Keys that are read at once.
+_BATCH = 500
 
 
 class ChordCounter(Protocol):
@@ -22,14 +26,29 @@ class ChordCounter(Protocol):
 
 
 class StoringBackend:
-    """Stores results under ``celery-task-meta-<id>`` by :meth:`write_result`, which a subclass has."""
+    """Stores results under ``celery-task-meta-<id>``; a subclass reads, writes and deletes the values of keys.
 
-    app: Celery
-    codec: MetaCodec
+    Raises:
+        ImproperlyConfigured: a setting is not supported.
+    """
+
     task_key_prefix = "celery-task-meta-"
     group_key_prefix = "celery-taskset-meta-"
 
-    def __init__(self) -> None:
+    def __init__(self, app: Celery, url: str) -> None:
+        conf = app.conf
+        if conf.result_failure_expires is not None:
+            raise ImproperlyConfigured("result_failure_expires is not supported yet")
+        self.app = app
+        self.url = url
+        #: ``result_backend_transport_options``.
+        self.options: dict[str, Any] = dict(conf.result_backend_transport_options or {})
+        self.expires_s = _seconds(conf.result_expires)
+        #: Whether parts of a chord keep the order of its header.
+        self.orders_chords = bool(self.options.get("result_chord_ordered", True))
+        self.codec = MetaCodec(
+            conf.result_serializer, conf.result_compression, conf.result_accept_content or conf.accept_content
+        )
         #: May take a write instead of the store, and says whether it did: (key, value, is success). Set in a worker's
         #: child, whose main thread writes through the engine.
         self.sink: Callable[[bytes, bytes, bool], bool] | None = None
@@ -41,9 +60,65 @@ class StoringBackend:
         """Store a value unless a success is there."""
         raise NotImplementedError
 
+    def write_value(self, key: str, value: bytes) -> None:
+        """Store a value that is no task's result."""
+        raise NotImplementedError
+
+    def read_values(self, keys: Sequence[str]) -> Sequence[bytes | None]:
+        """Read the values of keys, in their order."""
+        raise NotImplementedError
+
+    def delete_value(self, key: str) -> None:
+        """Delete a value."""
+        raise NotImplementedError
+
     def task_key(self, task_id: str) -> str:
         """Return the key of a task's meta."""
         return self.task_key_prefix + task_id
+
+    def group_key(self, group_id: str, ending: str = "") -> str:
+        """Return a key of a group."""
+        return f"{self.group_key_prefix}{group_id}{ending}"
+
+    # -- reading
+
+    def get_task_meta(self, task_id: str) -> Meta:
+        """Read a task's meta; one that is unknown is ``PENDING``."""
+        return self.get_many([task_id]).get(task_id) or pending(task_id)
+
+    def get_many(self, task_ids: Sequence[str]) -> dict[str, Meta]:
+        """Read the metas that are there."""
+        if self.before_read is not None:
+            self.before_read()
+        found: dict[str, Meta] = {}
+        for start in range(0, len(task_ids), _BATCH):
+            part = task_ids[start : start + _BATCH]
+            payloads = self.read_values([self.task_key(task_id) for task_id in part])
+            for task_id, payload in zip(part, payloads, strict=True):
+                if payload is not None:
+                    found[task_id] = self.codec.decode_meta(payload)
+        return found
+
+    # -- groups
+
+    def save_group(self, group_id: str, result: Any) -> None:
+        """Store a group's structure."""
+        self.write_value(self.group_key(group_id), self.codec.encode({"result": result.as_tuple()}))
+
+    def restore_group(self, group_id: str) -> Any:
+        """Return a stored group's structure, None if there is none."""
+        payload = self.read_values([self.group_key(group_id)])[0]
+        return None if payload is None else self.codec.decode(payload)["result"]
+
+    def delete_group(self, group_id: str) -> None:
+        """Delete a group's structure."""
+        self.delete_value(self.group_key(group_id))
+
+    # -- writing
+
+    def forget(self, task_id: str) -> None:
+        """Delete a result."""
+        self.delete_value(self.task_key(task_id))
 
     def store_result(
         self, task_id: str, result: Any, state: str, traceback: str | None = None, request: Any = None
@@ -99,6 +174,11 @@ class StoringBackend:
             meta.update(_extended(request))
         meta["task_id"] = task_id
         return meta
+
+
+def _seconds(expires: Any) -> int | None:
+    seconds = expires.total_seconds() if isinstance(expires, timedelta) else expires
+    return int(seconds) if seconds else None
 
 
 def _extended(request: Any) -> Meta:

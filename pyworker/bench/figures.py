@@ -31,6 +31,8 @@ class Figures:
     child_memory_mb: float | None = None
     processes: int | None = None
     idle_cpu_percent: float | None = None
+    #: From the call that sends a task to an idle worker to the task's first line.
+    idle_start_p50_ms: float | None = None
     idle_p50_ms: float | None = None
     idle_p99_ms: float | None = None
     load_offered_per_s: float | None = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from pyworker.bench.figures import mean_and_deviation
+from pyworker.bench.options import PRIVATE_FILE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,6 +22,7 @@ ROWS = {
     "drain_with_start_per_s": ("drain with worker start, tasks/s", 0),
     "start_to_first_task_s": ("worker start to first task, s", 2),
     "cpu_s_per_1000": ("worker CPU per 1,000 tasks, s", 4),
+    "idle_start_p50_ms": ("idle worker, sending to start, median, ms", 3),
     "idle_p50_ms": ("idle round trip, median, ms", 3),
     "idle_p99_ms": ("idle round trip, p99, ms", 3),
     "load_offered_per_s": ("open loop at half the drain rate, tasks/s", 0),
@@ -40,6 +42,8 @@ def method(outcome: Outcome) -> str:
     """Describe in a few sentences how the figures came about."""
     options = outcome.options
     broker = options.broker or "a private Redis server on this machine, no persistence, results in database 1"
+    if broker == PRIVATE_FILE:
+        broker = "a private folder on this machine's disk, results in the same file unless said otherwise"
     extra = [f"payload {options.payload_bytes} bytes"] if options.payload_bytes else []
     extra += [f"each task sleeps {options.duration_us} us"] if options.duration_us else []
     extra += [f"{options.rtt_ms} ms round trip between worker and broker"] if options.rtt_ms else []

@@ -8,7 +8,7 @@ import secrets
 import tempfile
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from pyworker.bench import processes, tally
@@ -20,6 +20,7 @@ from pyworker.bench.measure_idle import measure_idle_cpu, measure_round_trips
 from pyworker.bench.measure_load import measure_load
 from pyworker.bench.measure_publish import measure_batch, measure_one_by_one
 from pyworker.bench.options import PRIVATE_FILE
+from pyworker.bench.places import private_place
 from pyworker.bench.redis_server import RedisServer
 from pyworker.bench.settings import AppSettings
 from pyworker.bench.worker_process import WorkerProcess
@@ -67,7 +68,7 @@ class Session:
                 )
             )  # fmt: skip
             self._drain(worker, client, record)
-            self._idle(worker, client)
+            self._idle(worker, client, record)
             self._load(worker, client, record)
             self._memory(worker)
             self._check(client, record)
@@ -79,12 +80,14 @@ class Session:
     def _make_settings(self, stack: contextlib.ExitStack) -> AppSettings:
         broker = self._options.broker
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="pyworker-bench-"))
+        transport_options: dict[str, Any] = {}
         if broker is None:
             server = stack.enter_context(RedisServer())
             broker, backend = server.url(0), self._options.backend or server.url(1)
         elif broker == PRIVATE_FILE:
-            broker = f"sqlite:///{directory}/bench.db"
-            backend = self._options.backend or broker
+            place = private_place(directory, self._peer.name)
+            broker, backend = place.broker_url, self._options.backend or place.backend_url
+            transport_options.update(place.transport_options)
         else:
             backend = self._options.backend or broker
         path = os.path.join(directory, "tally")
@@ -93,7 +96,7 @@ class Session:
         return AppSettings(
             broker_url=broker, backend_url=backend, queue=f"bench-{secrets.token_hex(4)}", tally_path=path,
             tally_capacity=capacity, ignore_result=self._options.ignore_result, work=self._options.work,
-            duration_s=self._options.duration_us / 1e6, lane=self._options.lane,
+            duration_s=self._options.duration_us / 1e6, lane=self._options.lane, transport_options=transport_options,
         )  # fmt: skip
 
     def _behind_proxy(self, stack: contextlib.ExitStack, settings: AppSettings) -> AppSettings:
@@ -130,13 +133,14 @@ class Session:
         figures.cpu_s_per_1000 = drain.cpu_s_per_1000
         figures.peak_memory_mb = drain.peak_memory_bytes / _MEGABYTE
 
-    def _idle(self, worker: WorkerProcess, client: Client) -> None:
+    def _idle(self, worker: WorkerProcess, client: Client, record: tally.Tally) -> None:
         trips = self._options.idle_round_trips
         if trips and not self._options.ignore_result:
             self._reporter.phase(f"{self._peer.name}: {trips} idle round trips")
-            durations = measure_round_trips(client, self._take(trips))
-            self.figures.idle_p50_ms = percentile(durations, 50) * 1000
-            self.figures.idle_p99_ms = percentile(durations, 99) * 1000
+            found = measure_round_trips(client, record, self._take(trips))
+            self.figures.idle_start_p50_ms = percentile(found.to_start_s, 50) * 1000
+            self.figures.idle_p50_ms = percentile(found.to_result_s, 50) * 1000
+            self.figures.idle_p99_ms = percentile(found.to_result_s, 99) * 1000
         if self._options.idle_cpu_s:
             self._reporter.phase(f"{self._peer.name}: idle for {self._options.idle_cpu_s:.0f} s")
             self.figures.idle_cpu_percent = measure_idle_cpu(worker, self._options.idle_cpu_s)

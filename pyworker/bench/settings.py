@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 ENVIRONMENT_VARIABLE = "PYWORKER_BENCH_SETTINGS"
 
@@ -25,6 +26,8 @@ class AppSettings:
     work: str = "noop"
     #: What keeps a task out of the fastest lane: ``fast`` (nothing), ``receivers`` or ``library``.
     lane: str = "fast"
+    #: ``broker_transport_options`` of applications with Celery's settings.
+    transport_options: dict[str, Any] = field(default_factory=dict)
 
     def to_environment(self) -> dict[str, str]:
         """Return the variables that carry these settings to a worker."""

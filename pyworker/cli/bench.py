@@ -12,14 +12,15 @@ from rich.console import Console
 from pyworker.bench.errors import BenchError
 from pyworker.bench.options import LANES, PRIVATE_FILE, WORKS, BenchOptions
 from pyworker.bench.peers.registry import NAMES
+from pyworker.bench.places import ONLY_ON_A_FILE
 from pyworker.bench.progress import ConsoleReporter
 from pyworker.bench.report import render
 from pyworker.bench.run import Outcome, run
 from pyworker.bench.stopping import clean_end_on_sigterm
 
 _DEFAULTS = BenchOptions()
-#: Workers that run on a SQLite file.
-_ON_A_FILE = frozenset({"pyworker", "celery"})
+#: Workers that are measured on a file if nothing else is said.
+_BY_DEFAULT_ON_A_FILE = frozenset({"pyworker", "celery"}) | ONLY_ON_A_FILE
 #: A log has no width of its own to follow.
 _LOG_WIDTH = 140
 
@@ -154,8 +155,10 @@ def _broker(options: dict[str, Any]) -> str | None:
     """Return the broker as the bench takes it."""
     chosen: str | None = options["broker"]
     if chosen is None:
-        needs_server = options["rtt_ms"] or {*options["compare"], options["worker"]} - _ON_A_FILE
+        needs_server = options["rtt_ms"] or {*options["compare"], options["worker"]} - _BY_DEFAULT_ON_A_FILE
         return None if needs_server else PRIVATE_FILE
+    if chosen == "sqlite://":
+        return PRIVATE_FILE
     return None if chosen == "redis" else chosen
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pyworker.publish.redis import RedisOutlet
 from pyworker.publish.retry import PublishRetry
-from pyworker.transport.sqlite_file import PRIORITY_STEPS, open_file
+from pyworker.transport.sqlite_file import open_file, priority_steps
 from pyworker.transport.sqlite_url import parse_sqlite_url
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ class SqliteOutlet(RedisOutlet):
 
     def __init__(self, conf: Settings, url: str) -> None:
         options = dict(conf.broker_transport_options or {})
-        steps = tuple(int(step) for step in options.get("priority_steps") or PRIORITY_STEPS)
-        self._publisher = open_file(
-            parse_sqlite_url(url, setting="broker_url", options=options), setting="broker_url", priority_steps=steps
-        )
+        address = parse_sqlite_url(url, setting="broker_url", options=options)
+        self._publisher = open_file(address, setting="broker_url", priority_steps=priority_steps(options))
         self._retry = PublishRetry(conf)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
+from typing import Any
 
 from pyworker._native import NativeError, SqliteFile
 from pyworker.exceptions import ImproperlyConfigured, OperationalError
@@ -13,6 +15,11 @@ _files: dict[tuple[SqliteAddress, tuple[int, ...]], SqliteFile] = {}
 
 #: Priorities are rounded down to one of these, as on Redis.
 PRIORITY_STEPS = (0, 3, 6, 9)
+
+
+def priority_steps(options: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the steps that transport options ask for."""
+    return tuple(int(step) for step in options.get("priority_steps") or PRIORITY_STEPS)
 
 
 def open_file(address: SqliteAddress, *, setting: str, priority_steps: tuple[int, ...] = PRIORITY_STEPS) -> SqliteFile:

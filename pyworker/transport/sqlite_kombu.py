@@ -20,7 +20,7 @@ from kombu.transport import virtual
 from kombu.utils.json import dumps, loads
 
 from pyworker._native import NativeError, SqliteConsumer, SqliteFile
-from pyworker.transport.sqlite_file import PRIORITY_STEPS, open_file
+from pyworker.transport.sqlite_file import open_file, priority_steps
 from pyworker.transport.sqlite_url import parse_sqlite_url
 from pyworker.version import __version__
 
@@ -268,9 +268,8 @@ class Transport(virtual.Transport):  # type: ignore[misc]
     def __init__(self, client: Any, **kwargs: Any) -> None:
         super().__init__(client, **kwargs)
         options = dict(client.transport_options or {})
-        steps = tuple(int(step) for step in options.get("priority_steps") or PRIORITY_STEPS)
         address = parse_sqlite_url(_url(client), setting="broker_url", options=options)
-        self.file: SqliteFile = open_file(address, setting="broker_url", priority_steps=steps)
+        self.file: SqliteFile = open_file(address, setting="broker_url", priority_steps=priority_steps(options))
         self.cycle.transport = self
 
     def names(self) -> list[bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from typing import TYPE_CHECKING, Any
 
 from pyworker.backends.redis import RedisBackend
@@ -12,14 +11,14 @@ from pyworker.exceptions import ImproperlyConfigured
 from pyworker.routing import Router
 from pyworker.transport.amqp_url import is_amqp
 from pyworker.transport.redis_settings import broker_address
-from pyworker.transport.sqlite_file import open_file
-from pyworker.transport.sqlite_url import is_sqlite_url, parse_sqlite_url
+from pyworker.transport.sqlite_settings import sqlite_broker
+from pyworker.transport.sqlite_url import is_sqlite_url
 from pyworker.worker.autoscale import bounds
+from pyworker.worker.broker_options import connection_retry, owner_name, reading_order, retry_of
 from pyworker.worker.config import (
     EngineConfig,
     PoolConfig,
     PrefetchConfig,
-    QueueOrder,
     RedisBrokerConfig,
     RedisResultConfig,
     RetryPolicy,
@@ -153,18 +152,24 @@ def _broker(
 ) -> RedisBrokerConfig | AmqpBrokerConfig | SqliteBrokerConfig:
     conf = app.conf
     if is_sqlite_url(conf.broker_read_url or conf.broker_url):
-        return _sqlite_broker(app, hostname, options)
+        return sqlite_broker(
+            conf,
+            conf.broker_read_url or conf.broker_url,
+            dict(conf.broker_transport_options or {}),
+            hostname=hostname,
+            queues=queue_names(app, options),
+        )
     url = conf.broker_read_url or conf.broker_url
     if not url:
         raise ImproperlyConfigured("broker_url is not set")
     if is_amqp(url):
-        return amqp_broker(app, url, hostname, queue_names(app, options), _broker_retry(conf))
+        return amqp_broker(app, url, hostname, queue_names(app, options), connection_retry(conf))
     transport: dict[str, Any] = dict(conf.broker_transport_options or {})
-    order, queues = _order(transport.get("queue_order_strategy", "round_robin"), queue_names(app, options))
+    order, queues = reading_order(transport.get("queue_order_strategy", "round_robin"), queue_names(app, options))
     return RedisBrokerConfig(
         address=broker_address(conf, url),
         queues=queues,
-        owner=f"{hostname}.{os.getpid()}.{secrets.token_hex(4)}",
+        owner=owner_name(hostname),
         priority_steps=tuple(int(step) for step in transport.get("priority_steps") or _PRIORITY_STEPS),
         separator=str(transport.get("sep") or _SEPARATOR),
         global_keyprefix=str(transport.get("global_keyprefix") or ""),
@@ -172,48 +177,7 @@ def _broker(
         visibility_timeout_s=float(transport.get("visibility_timeout") or _VISIBILITY_TIMEOUT_S),
         unacked_key=str(transport.get("unacked_key") or "unacked"),
         unacked_index_key=str(transport.get("unacked_index_key") or "unacked_index"),
-        retry=_broker_retry(conf),
-    )
-
-
-def _sqlite_broker(app: Celery, hostname: str, options: WorkerOptions) -> SqliteBrokerConfig:
-    conf = app.conf
-    transport: dict[str, Any] = dict(conf.broker_transport_options or {})
-    address = parse_sqlite_url(conf.broker_read_url or conf.broker_url, setting="broker_url", options=transport)
-    steps = tuple(int(step) for step in transport.get("priority_steps") or _PRIORITY_STEPS)
-    # Says now what is wrong with the file, before anything is started.
-    open_file(address, setting="broker_url", priority_steps=steps).close()
-    order, queues = _order(transport.get("queue_order_strategy", "round_robin"), queue_names(app, options))
-    return SqliteBrokerConfig(
-        address=address,
-        queues=queues,
-        owner=f"{hostname}.{os.getpid()}.{secrets.token_hex(4)}",
-        priority_steps=steps,
-        queue_order=order,
-        visibility_timeout_s=float(transport.get("visibility_timeout") or _VISIBILITY_TIMEOUT_S),
-        retry=_broker_retry(conf),
-    )
-
-
-def _broker_retry(conf: Any) -> RetryPolicy:
-    on_startup = conf.broker_connection_retry_on_startup
-    return RetryPolicy(
-        retry=bool(conf.broker_connection_retry),
-        retry_on_startup=bool(conf.broker_connection_retry if on_startup is None else on_startup),
-        max_retries=conf.broker_connection_max_retries or None,
-    )
-
-
-def _order(strategy: Any, queues: tuple[str, ...]) -> tuple[QueueOrder, tuple[str, ...]]:
-    if strategy == "round_robin":
-        return QueueOrder.ROUND_ROBIN, queues
-    if strategy == "priority":
-        return QueueOrder.PRIORITY, queues
-    if strategy == "sorted":
-        return QueueOrder.PRIORITY, tuple(sorted(queues))
-    raise ImproperlyConfigured(
-        f"broker_transport_options: queue_order_strategy {strategy!r} is not supported; "
-        "use round_robin, priority or sorted"
+        retry=connection_retry(conf),
     )
 
 
@@ -233,10 +197,4 @@ def _result_retry(app: Celery) -> RetryPolicy:
         "max_retries": 20, "interval_start": 0.0, "interval_step": 1.0, "interval_max": 1.0,
         **(options.get("retry_policy") or {}),
     }  # fmt: skip
-    limit = policy["max_retries"]
-    return RetryPolicy(
-        max_retries=None if limit is None else int(limit),
-        interval_start_s=float(policy["interval_start"] or 0.0),
-        interval_step_s=float(policy["interval_step"] or 0.0),
-        interval_max_s=float(policy["interval_max"] or 0.0),
-    )
+    return retry_of(policy)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from pyworker.transport.sqlite_file import open_file
 from pyworker.transport.sqlite_url import parse_sqlite_url
 from support.kinds import Kind
+from support.processes import descendants_of
 from support.waiting import eventually
 from support.worker import APPS, WorkerProcess, worker_environment
 
@@ -19,9 +23,15 @@ if TYPE_CHECKING:
     import random
     from pathlib import Path
 
+    from typing_extensions import Self
+
+    from pyworker._native import SqliteFile
+
 OURS = Kind("pyworker", (sys.executable, "-m", "pyworker"), "fast")
-ROUNDS = 4
+ROUNDS = 5
 ROUNDS_LONG = 200
+WORKERS = 2
+PRODUCERS = 2
 #: Publishes until it is killed, and says what the file has acknowledged.
 PRODUCER = """
 import os, sys
@@ -41,50 +51,115 @@ def lines_of(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
+def count_of(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+class Village:
+    """Everybody who uses the file."""
+
+    def __init__(self, folder: Path, randomness: random.Random) -> None:
+        self.url = f"sqlite:///{folder}/queue.db"
+        self.executed, self.acknowledged = folder / "executed", folder / "acknowledged"
+        self._randomness = randomness
+        self._environment = worker_environment(
+            broker=self.url, backend=self.url, lane="fast", extra={"TEST_LIBRARY": "pyworker"}
+        )
+        self.workers: list[WorkerProcess] = []
+        self.producers: list[subprocess.Popen[bytes]] = []
+        self._started = 0
+
+    def __enter__(self) -> Self:
+        try:
+            self.mend()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_reason: object) -> None:
+        self.close()
+
+    def mend(self) -> None:
+        """Replace the dead."""
+        self.workers = [worker for worker in self.workers if worker.is_running]
+        self.producers = [producer for producer in self.producers if producer.poll() is None]
+        while len(self.producers) < PRODUCERS:
+            command = [sys.executable, "-c", PRODUCER, f"p{self._started}", str(self.executed), str(self.acknowledged)]
+            self.producers.append(subprocess.Popen(command, env=self._environment, cwd=APPS))
+            self._started += 1
+        while len(self.workers) < WORKERS:
+            options = ("-c", "1", "-n", f"w{self._randomness.randrange(1 << 30)}@%h")
+            environment = {"TEST_LIBRARY": "pyworker"}
+            self.workers.append(WorkerProcess(OURS, "filed", broker=self.url, options=options, environment=environment))
+            self.workers[-1].start()
+
+    def publish_for_a_while(self) -> None:
+        enough = count_of(self.acknowledged) + self._randomness.randrange(20, 300)
+        eventually(lambda: count_of(self.acknowledged) >= enough, deadline_s=120, what="publishing goes on")
+
+    def strike(self) -> bool:
+        """Kill some processes in any order, one right after the other; whether everybody was hit."""
+        everybody: list[WorkerProcess | subprocess.Popen[bytes]] = [*self.workers, *self.producers]
+        hits_all = self._randomness.random() < 0.3
+        victims = self._randomness.sample(everybody, len(everybody) if hits_all else self._randomness.randrange(1, 4))
+        for victim in victims:
+            # A worker's children go with it, or are left for it to miss.
+            family = descendants_of(victim.pid) if isinstance(victim, WorkerProcess) else []
+            for pid in [victim.pid, *(family if self._randomness.random() < 0.5 else [])]:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        for victim in victims:
+            if isinstance(victim, WorkerProcess):
+                victim.wait(deadline_s=60)
+                victim.close()
+            else:
+                victim.wait(60)
+        if len(victims) == len(everybody):
+            assert self.file().problems() == []
+        return len(victims) == len(everybody)
+
+    def end_producers(self) -> None:
+        """Kill who still publishes."""
+        for producer in self.producers:
+            producer.kill()
+            producer.wait()
+
+    def file(self) -> SqliteFile:
+        """The file, for a look."""
+        return open_file(parse_sqlite_url(self.url, setting="test"), setting="test")
+
+    def close(self) -> None:
+        """End everybody."""
+        self.end_producers()
+        for worker in self.workers:
+            worker.close()
+
+
 def test_what_was_acknowledged_is_executed(
     tmp_path: Path, randomness: random.Random, request: pytest.FixtureRequest
 ) -> None:
     rounds = ROUNDS_LONG if request.config.getoption("--chaos-long") else ROUNDS
-    url = f"sqlite:///{tmp_path}/queue.db"
-    executed, acknowledged = tmp_path / "executed", tmp_path / "acknowledged"
-    environment = worker_environment(broker=url, backend=url, lane="fast", extra={"TEST_LIBRARY": "pyworker"})
-
-    def producer(name: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", PRODUCER, name, str(executed), str(acknowledged)]
-        return subprocess.Popen(command, env=environment, cwd=APPS)
-
-    def worker() -> WorkerProcess:
-        options = ("-c", "1", "-n", f"w{randomness.randrange(1 << 30)}@%h")
-        return WorkerProcess(OURS, "filed", broker=url, options=options, environment={"TEST_LIBRARY": "pyworker"})
-
-    workers = [worker().start() for _ in range(2)]
-    producers: list[subprocess.Popen[bytes]] = []
-    try:
-        for turn in range(rounds):
-            before = len(lines_of(acknowledged))
-            producers = [producer(f"p{turn}.{nth}") for nth in range(2)]
-            enough = before + randomness.randrange(20, 200)
-            eventually(lambda enough=enough: len(lines_of(acknowledged)) >= enough, deadline_s=60, what="publishing")
-            for process in producers:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-            victims = randomness.choice([[0], [1], [0, 1], []])
-            for victim in victims:
-                workers[victim].kill_all()
-                workers[victim].close()
-                workers[victim] = worker().start()
-        everything = set(lines_of(acknowledged))
-        eventually(lambda: everything <= set(lines_of(executed)), deadline_s=120, what="all executed")
-    finally:
-        for process in producers:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-        codes = [running.stop() for running in workers]
-        for running in workers:
-            running.close()
-    assert codes == [0, 0]
-    file = open_file(parse_sqlite_url(url, setting="test"), setting="test")
-    assert file.problems() == []
-    assert all(not any(counts) for _name, *counts in file.queues())
-    print(f"{len(everything)} acknowledged, {len(lines_of(executed))} runs")
+    with Village(tmp_path, randomness) as village:
+        massacres = 0
+        for _ in range(rounds):
+            village.publish_for_a_while()
+            massacres += village.strike()
+            village.mend()
+        village.end_producers()
+        acknowledged = lines_of(village.acknowledged)
+        everything = set(acknowledged)
+        eventually(lambda: everything <= set(lines_of(village.executed)), deadline_s=180, what="all executed")
+        eventually(
+            lambda: all(not any(counts) for _name, *counts in village.file().queues()),
+            deadline_s=60, what="nothing is left in the file",
+        )  # fmt: skip
+        assert [worker.stop() for worker in village.workers] == [0] * WORKERS
+        assert village.file().problems() == []
+    executed = lines_of(village.executed)
+    # A producer that died between the commit and its note of it: the one task that it was about to note.
+    counts = Counter(line.rpartition("-")[0] for line in acknowledged)
+    unnoted = set(executed) - everything
+    assert unnoted <= {f"{name}-{counts[name]}" for name in {line.rpartition("-")[0] for line in executed}}
+    print(f"{len(acknowledged)} acknowledged, {len(unnoted)} not noted, {len(executed) - len(set(executed))} repeats,")
+    print(f"{rounds} rounds, everybody killed at once in {massacres}")

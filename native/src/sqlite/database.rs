@@ -62,8 +62,12 @@ impl Database {
         let busy_timeout = Duration::from_millis(u64::from(address.busy_timeout_ms));
         connection.busy_timeout(busy_timeout).map_err(fail)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
-        schema::prepare(&mut connection, path)?;
-        let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(fail)?;
+        // Several processes may make the file at the same time. SQLite does not wait where two of them want more than
+        // each other's shared lock allows.
+        let mode = patiently(busy_timeout, || {
+            schema::prepare(&mut connection, path)?;
+            connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0)).map_err(fail)
+        })?;
         if !mode.eq_ignore_ascii_case("wal") {
             let text = format!("sqlite: {}: the file system does not allow write-ahead logging", path.display());
             return Err(Error::new(ErrorKind::Config, text));
@@ -181,6 +185,21 @@ impl Database {
     }
 }
 
+/// Tries until nobody else is in the way, at most for the time given.
+fn patiently<T>(most: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let begun = Instant::now();
+    let mut pause = ATTEMPT_MIN;
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == ErrorKind::ServerBusy && begun.elapsed() < most => {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(ATTEMPT_MAX);
+            }
+            ended => return ended,
+        }
+    }
+}
+
 /// What an error of SQLite means for us.
 pub(crate) fn refused(path: &Path, error: &rusqlite::Error) -> Error {
     let kind = match error.sqlite_error_code() {
@@ -195,7 +214,9 @@ pub(crate) fn refused(path: &Path, error: &rusqlite::Error) -> Error {
         Some(_) => ErrorKind::ServerRefused,
         None => ErrorKind::Internal,
     };
-    Error::new(kind, format!("sqlite: {}: {error}", path.display()))
+    let damaged =
+        if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) { "the file is damaged: " } else { "" };
+    Error::new(kind, format!("sqlite: {}: {damaged}{error}", path.display()))
 }
 
 impl Drop for Database {

@@ -7,8 +7,9 @@ use pyworker_native::broker::Settlement;
 use pyworker_native::broker::sqlite::SqliteBroker;
 use pyworker_native::clock::Clock;
 use pyworker_native::clock::{ManualClock, SystemClock};
+use pyworker_native::sqlite::client::SqliteClient;
 
-use super::SqliteFactory;
+use super::{STEPS, SqliteFactory};
 use crate::scenarios::{BrokerFactory, Setup};
 use crate::support::driver::Driver;
 
@@ -90,5 +91,64 @@ fn a_replaced_file_is_noticed() {
     driver.until("back", |driver| driver.connects == 2);
     factory.publish("q", "new", 0);
     assert_eq!(driver.receive(1), ["new"]);
+    driver.stop();
+}
+
+#[test]
+fn several_may_make_the_file_at_once() {
+    for _ in 0..8 {
+        let factory = SqliteFactory::new(true);
+        let openers: Vec<_> = (0..6)
+            .map(|number| {
+                let address = factory.address();
+                std::thread::spawn(move || {
+                    let client = SqliteClient::open(address, STEPS.to_vec())?;
+                    client.publish([("q", 0, format!("from {number}").as_bytes())])
+                })
+            })
+            .collect();
+        for opener in openers {
+            opener.join().expect("no panic").expect("opened and published");
+        }
+        assert_eq!(SqliteClient::open(factory.address(), STEPS.to_vec()).expect("opens").size("q").expect("a size"), 6);
+    }
+}
+
+#[test]
+fn who_commits_without_ringing_is_found_by_the_slow_look() {
+    let mut factory = SqliteFactory::new(true);
+    factory.publish("q", "before", 0);
+    let mut driver = Driver::connected(factory.broker(&Setup::new(&["q"], "one")));
+    assert_eq!(driver.receive(1), ["before"]);
+    driver.broker.set_demand(10);
+    // The node sleeps now, and nobody wakes it.
+    driver.linger(Duration::from_millis(50));
+    let message = crate::support::message::envelope("silent", 0);
+    factory
+        .other()
+        .execute_batch(&format!(
+            "BEGIN IMMEDIATE; INSERT INTO messages (id, queue, step, body) VALUES (1000000, 1, 0, CAST('{}' AS BLOB)); \
+             INSERT INTO ready VALUES (1, 0, 1000000); COMMIT",
+            String::from_utf8(message).expect("text")
+        ))
+        .expect("added");
+    driver.until("the silent message", |driver| driver.delivered.len() == 2);
+    assert_eq!(driver.ids(), ["before", "silent"]);
+    driver.stop();
+}
+
+#[test]
+fn a_worker_deletes_what_is_past_its_time() {
+    let mut factory = SqliteFactory::new(true);
+    let clock = ManualClock::new(1e9);
+    factory.client().set(b"short", b"1", true, false, Some(-1)).expect("stored");
+    factory.client().set(b"long", b"2", true, false, Some(1000)).expect("stored");
+    factory.client().declare_queue("unused", Some(5.0)).expect("declared");
+    let mut driver = with_clock(&factory, &Setup::new(&["q"], "one"), &clock);
+    clock.advance(Duration::from_secs_f64(SystemClock.wall_s() - 1e9 + 60.0));
+    driver.broker.set_demand(1);
+    driver.until("tidied", |_| factory.number("SELECT count(*) FROM results") == 1);
+    assert_eq!(factory.client().get_many(&[b"long"]).expect("read"), [Some(b"2".to_vec())]);
+    driver.until("the queue is gone", |_| factory.number("SELECT count(*) FROM queues WHERE name = 'unused'") == 0);
     driver.stop();
 }

@@ -36,6 +36,7 @@ def make_app(app_class: Callable[..., Any], signals: Any, settings: AppSettings)
         task_default_queue=settings.queue,
         task_ignore_result=settings.ignore_result,
         broker_connection_retry_on_startup=True,
+        broker_transport_options=settings.transport_options,
     )
     work = make_work(settings)
     # Not shared: a run has several apps in one process, and each has a task of its own under this name.
@@ -97,7 +98,7 @@ class CeleryClient:
         self._group = group
         self._settings = settings
         self._payload = payload
-        self._store: Store = open_store(settings)
+        self._store: Store = open_store(settings, app)
         self._ids: dict[int, str] = {}
         self._template: _Template | None = None
 
@@ -123,6 +124,10 @@ class CeleryClient:
             self._store.push(self._settings.queue, [template.render(index) for index in chunk])
             for index in chunk:
                 self._ids[index] = template.task_id(index)
+
+    def expect(self, identifiers: Mapping[int, str]) -> None:
+        """Take over tasks that other processes send under known ids."""
+        self._ids.update(identifiers)
 
     def round_trip(self, index: int) -> None:
         """Send one task by ``delay`` and ``get`` its result."""

@@ -1,4 +1,4 @@
-"""Huey on Redis with stored results and process workers."""
+"""Huey with stored results and process workers, on Redis or on a SQLite file."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import huey
 from pyworker.bench.machine import distribution_version
 from pyworker.bench.peers.handles import HandleClient, poll
 from pyworker.bench.peers.work import make_work
+from pyworker.transport.sqlite_url import is_sqlite_url, parse_sqlite_url
 
 if TYPE_CHECKING:
     from pyworker.bench.peers.base import Client
@@ -18,7 +19,13 @@ if TYPE_CHECKING:
 
 def make_task(settings: AppSettings) -> tuple[Any, Any]:
     """Declare the task; returns (huey, task)."""
-    instance = huey.RedisHuey(settings.queue, url=settings.broker_url, results=not settings.ignore_result)
+    if is_sqlite_url(settings.broker_url):
+        address = parse_sqlite_url(settings.broker_url, setting="--broker")
+        instance: Any = huey.SqliteHuey(
+            settings.queue, filename=address.path, fsync=address.durable, results=not settings.ignore_result
+        )
+    else:
+        instance = huey.RedisHuey(settings.queue, url=settings.broker_url, results=not settings.ignore_result)
     work = make_work(settings)
 
     def task(index: int, payload: str = "") -> int:
@@ -29,11 +36,13 @@ def make_task(settings: AppSettings) -> tuple[Any, Any]:
 
 
 class HueyPeer:
-    """``huey_consumer -k process -w CONCURRENCY``."""
+    """``huey_consumer -k process -w CONCURRENCY``.
 
-    name = "huey"
+    On a file ``huey`` is its default, which leaves writing to the system; ``huey-synced`` waits for the disk.
+    """
 
-    def __init__(self, payload: str) -> None:
+    def __init__(self, name: str, payload: str) -> None:
+        self.name = name
         self._payload = payload
 
     def version(self) -> str:
@@ -77,4 +86,7 @@ class HueyClient(HandleClient):
 
     def close(self) -> None:
         """Close the connections."""
-        self._huey.storage.pool.disconnect()
+        if is_sqlite_url(self.settings.broker_url):
+            self._huey.storage.close()
+        else:
+            self._huey.storage.pool.disconnect()

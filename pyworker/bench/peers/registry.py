@@ -18,8 +18,11 @@ _MODULES = {
     "dramatiq": ("dramatiq_peer", "dramatiq"),
     "rq": ("rq_peer", "rq"),
     "huey": ("huey_peer", "huey"),
+    "huey-synced": ("huey_peer", "huey"),
     "taskiq": ("taskiq_peer", "taskiq_redis"),
     "arq": ("arq_peer", "arq"),
+    "celery-sqlalchemy": ("celery_peer", "sqlalchemy"),
+    "celery-filesystem": ("celery_peer", "celery"),
 }
 NAMES = ("pyworker", *_MODULES)
 
@@ -44,8 +47,10 @@ def find_peer(name: str, *, app_kind: str, payload: str) -> Peer:
         raise BenchError(f"unknown worker {name!r}; known: {', '.join(NAMES)}")
     module, distribution = _MODULES[name]
     _require(distribution, name)
-    if name == "celery":
-        return _construct(module, "CeleryPeer", "celery", "celery", payload)
+    if module == "celery_peer":
+        return _construct(module, "CeleryPeer", name, "celery", payload)
+    if module == "huey_peer":
+        return _construct(module, "HueyPeer", name, payload)
     return _construct(module, f"{name.capitalize()}Peer", payload)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import redis
 
 from pyworker._native import SqliteConsumer
+from pyworker.bench.peers.kombu_store import KombuStore
 from pyworker.transport.sqlite_file import open_file
 from pyworker.transport.sqlite_url import is_sqlite_url, parse_sqlite_url
 
@@ -43,9 +44,11 @@ class Store(Protocol):
         """Close the connections."""
 
 
-def open_store(settings: AppSettings) -> Store:
-    """Return what the settings name."""
-    return SqliteStore(settings) if is_sqlite_url(settings.broker_url) else RedisStore(settings)
+def open_store(settings: AppSettings, app: Any) -> Store:
+    """Return what the settings name; the application's own way where there is no other."""
+    if is_sqlite_url(settings.broker_url):
+        return SqliteStore(settings)
+    return RedisStore(settings) if settings.broker_url.startswith("redis") else KombuStore(app)
 
 
 class RedisStore:

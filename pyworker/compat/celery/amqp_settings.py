@@ -6,7 +6,6 @@ from typing import Any
 
 from kombu.transport.pyamqp import SSLTransport, Transport
 
-from pyworker.compat.celery.broker_settings import retry_policy
 from pyworker.exceptions import ImproperlyConfigured
 from pyworker.transport.amqp_config import AmqpAddress, AmqpBrokerConfig
 from pyworker.transport.amqp_topology import (
@@ -17,6 +16,7 @@ from pyworker.transport.amqp_topology import (
     uses_quorum_queues,
 )
 from pyworker.transport.amqp_url import address_of, parse_amqp_urls
+from pyworker.worker.broker_options import connection_retry
 
 _QUEUE_TYPES = ("classic", "quorum")
 
@@ -57,7 +57,7 @@ def amqp_broker(app: Any, hostname: str) -> AmqpBrokerConfig:
         declarations=declarations,
         delay_declarations=levels,
         shuffle=strategy == "shuffle",
-        retry=retry_policy(conf),
+        retry=connection_retry(conf),
     )
 
 

@@ -6,8 +6,6 @@ without Sentinel; everything else is refused by name, never approximated.
 
 from __future__ import annotations
 
-import os
-import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +17,8 @@ from pyworker.exceptions import ImproperlyConfigured
 from pyworker.transport.redis_settings import in_order
 from pyworker.transport.redis_url import UrlRules, credential_source, sentinel_nodes
 from pyworker.transport.tls_settings import tls_settings
-from pyworker.worker.config import QueueOrder, RedisAddress, RedisBrokerConfig, RetryPolicy
+from pyworker.worker.broker_options import connection_retry, owner_name, reading_order
+from pyworker.worker.config import RedisAddress, RedisBrokerConfig
 from pyworker.worker.redis_config import SentinelSettings, TlsSettings
 
 if TYPE_CHECKING:
@@ -78,12 +77,12 @@ def redis_broker(app: Any, hostname: str) -> RedisBrokerConfig:
     _require_native(connection)
     options: Mapping[str, Any] = connection.transport_options
     _require_plain(options)
-    queues = _queue_names(app)
-    order, queues = _queue_order(options.get("queue_order_strategy", Channel.queue_order_strategy), queues)
+    queues = queue_names(app)
+    order, queues = reading_order(options.get("queue_order_strategy", Channel.queue_order_strategy), queues)
     return RedisBrokerConfig(
         address=_addresses(app, connection, options),
         queues=queues,
-        owner=f"{hostname}.{os.getpid()}.{secrets.token_hex(4)}",
+        owner=owner_name(hostname),
         priority_steps=tuple(int(step) for step in options.get("priority_steps", Channel.priority_steps)),
         separator=str(options.get("sep", Channel.sep)),
         global_keyprefix=str(options.get("global_keyprefix", Channel.global_keyprefix)),
@@ -91,18 +90,7 @@ def redis_broker(app: Any, hostname: str) -> RedisBrokerConfig:
         visibility_timeout_s=float(options.get("visibility_timeout", Channel.visibility_timeout)),
         unacked_key=str(options.get("unacked_key", Channel.unacked_key)),
         unacked_index_key=str(options.get("unacked_index_key", Channel.unacked_index_key)),
-        retry=retry_policy(app.conf),
-    )
-
-
-def retry_policy(conf: Any) -> RetryPolicy:
-    """Return the rule for lost connections; the intervals are kombu's own."""
-    on_startup = conf.broker_connection_retry_on_startup
-    return RetryPolicy(
-        retry=bool(conf.broker_connection_retry),
-        retry_on_startup=bool(conf.broker_connection_retry if on_startup is None else on_startup),
-        # Zero means for ever, as documented.
-        max_retries=conf.broker_connection_max_retries or None,
+        retry=connection_retry(app.conf),
     )
 
 
@@ -129,7 +117,7 @@ def _require_plain(options: Mapping[str, Any]) -> None:
             raise ImproperlyConfigured(f"broker_transport_options: {name} must be plain data, not {options[name]!r}")
 
 
-def _queue_names(app: Any) -> tuple[str, ...]:
+def queue_names(app: Any) -> tuple[str, ...]:
     queues = app.amqp.queues.consume_from
     for queue in queues.values():
         if queue.exchange is not None and queue.exchange.type == "fanout":
@@ -138,19 +126,6 @@ def _queue_names(app: Any) -> tuple[str, ...]:
                 "broadcast queues are not supported yet"
             )
     return tuple(dict.fromkeys(queue.name for queue in queues.values()))
-
-
-def _queue_order(strategy: Any, queues: tuple[str, ...]) -> tuple[QueueOrder, tuple[str, ...]]:
-    if strategy == "round_robin":
-        return QueueOrder.ROUND_ROBIN, queues
-    if strategy == "priority":
-        return QueueOrder.PRIORITY, queues
-    if strategy == "sorted":
-        return QueueOrder.PRIORITY, tuple(sorted(queues))
-    raise ImproperlyConfigured(
-        f"broker_transport_options: queue_order_strategy {strategy!r} is not supported; "
-        "use round_robin, priority or sorted"
-    )
 
 
 def _addresses(app: Any, connection: Any, options: Mapping[str, Any]) -> RedisAddress:

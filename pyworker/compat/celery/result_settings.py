@@ -11,7 +11,8 @@ from celery.backends.redis import RedisBackend, SentinelBackend
 from pyworker.exceptions import ImproperlyConfigured
 from pyworker.transport.redis_url import UrlRules, credential_source, sentinel_nodes
 from pyworker.transport.tls_settings import tls_settings
-from pyworker.worker.config import RedisAddress, RedisResultConfig, RetryPolicy
+from pyworker.worker.broker_options import retry_of
+from pyworker.worker.config import RedisAddress, RedisResultConfig
 from pyworker.worker.redis_config import SentinelSettings, TlsSettings
 
 #: Connection parameters of redis-py that the native side applies or that only name the driver.
@@ -61,7 +62,7 @@ def redis_results(app: Any) -> RedisResultConfig | None:
     return RedisResultConfig(
         address=address,
         expires_s=int(backend.expires) if backend.expires else None,
-        retry=_retry(backend.retry_policy),
+        retry=retry_of(backend.retry_policy),
     )
 
 
@@ -127,12 +128,3 @@ def _is_own(backend_type: type, method: Any) -> bool:
     """Whether the code of a method comes from one of the files that make the backend."""
     files = {getattr(sys.modules.get(owner.__module__), "__file__", None) for owner in backend_type.__mro__}
     return inspect.isfunction(method) and method.__code__.co_filename in files
-
-
-def _retry(policy: dict[str, Any]) -> RetryPolicy:
-    return RetryPolicy(
-        max_retries=policy.get("max_retries"),
-        interval_start_s=float(policy.get("interval_start") or 0.0),
-        interval_step_s=float(policy.get("interval_step") or 0.0),
-        interval_max_s=float(policy.get("interval_max") or 0.0),
-    )

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from typing import Any
 
-from pyworker.compat.celery.broker_settings import _queue_names, _queue_order, retry_policy
+from pyworker.compat.celery.broker_settings import queue_names
 from pyworker.compat.celery.result_settings import is_unpatched, redis_results
 from pyworker.compat.celery.sqlite_backend import SQLiteBackend
 from pyworker.exceptions import ImproperlyConfigured
-from pyworker.transport.sqlite_file import PRIORITY_STEPS, open_file
+from pyworker.transport import sqlite_settings
 from pyworker.transport.sqlite_kombu import Transport
-from pyworker.transport.sqlite_url import parse_sqlite_url
-from pyworker.worker.config import RedisResultConfig, RetryPolicy
+from pyworker.worker.broker_options import retry_of
+from pyworker.worker.config import RedisResultConfig
 from pyworker.worker.sqlite_config import SqliteBrokerConfig, SqliteResultConfig
-
-_VISIBILITY_TIMEOUT_S = 3600.0
-#: Celery's policy for results: 20 times, a second apart.
-_RESULT_RETRY = RetryPolicy(max_retries=20, interval_start_s=0.0, interval_step_s=1.0, interval_max_s=1.0)
 
 
 def is_sqlite(app: Any) -> bool:
@@ -35,20 +29,12 @@ def sqlite_broker(app: Any, hostname: str) -> SqliteBrokerConfig:
     connection = app.connection_for_read()
     if len(connection.alt) > 1:
         raise ImproperlyConfigured("broker_url: failover to alternate URLs makes no sense with a SQLite file")
-    options = connection.transport_options
-    address = parse_sqlite_url(connection.as_uri(), setting="broker_url", options=options)
-    steps = tuple(int(step) for step in options.get("priority_steps") or PRIORITY_STEPS)
-    # Says now what is wrong with the file, before anything is started.
-    open_file(address, setting="broker_url", priority_steps=steps).close()
-    order, queues = _queue_order(options.get("queue_order_strategy", "round_robin"), _queue_names(app))
-    return SqliteBrokerConfig(
-        address=address,
-        queues=queues,
-        owner=f"{hostname}.{os.getpid()}.{secrets.token_hex(4)}",
-        priority_steps=steps,
-        queue_order=order,
-        visibility_timeout_s=float(options.get("visibility_timeout") or _VISIBILITY_TIMEOUT_S),
-        retry=retry_policy(app.conf),
+    return sqlite_settings.sqlite_broker(
+        app.conf,
+        connection.as_uri(),
+        connection.transport_options,
+        hostname=hostname,
+        queues=queue_names(app),
     )
 
 
@@ -61,5 +47,7 @@ def result_config(app: Any) -> RedisResultConfig | SqliteResultConfig | None:
         return None
     backend.file.close()
     return SqliteResultConfig(
-        address=backend.address, expires_s=int(backend.expires) if backend.expires else None, retry=_RESULT_RETRY
+        address=backend.address,
+        expires_s=int(backend.expires) if backend.expires else None,
+        retry=retry_of(backend.retry_policy),
     )

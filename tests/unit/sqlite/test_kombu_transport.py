@@ -10,6 +10,8 @@ import pytest
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 
 import pyworker
+from pyworker.transport.sqlite_file import open_file
+from pyworker.transport.sqlite_url import parse_sqlite_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,3 +116,17 @@ def test_kombu_knows_the_name_whichever_is_imported_first(order: str, tmp_path: 
     code = f"{order}\nfrom kombu import Connection\nprint(Connection('sqlite:///q.db').transport.driver_type)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.split() == ["sqlite"]
+
+
+def test_our_own_client_publishes_through_exchanges_that_others_have_bound(url: str) -> None:
+    topic = Exchange("media", type="topic")
+    with Connection(url) as worker:
+        for queue in (Queue("video", topic, routing_key="video.#"), Queue("all", topic, routing_key="#")):
+            queue(worker.default_channel).declare()
+        app = pyworker.Celery("client", broker=url, set_as_current=False)
+        for key in ("video.cut", "image.cut"):
+            app.send_task("proj.work", (key,), exchange=topic, routing_key=key)
+        app.send_task("proj.work", ("straight",), queue="all")
+        file = open_file(parse_sqlite_url(url, setting="test"), setting="test")
+        assert {name: ready for name, ready, *_ in file.queues() if ready} == {"video": 1, "all": 3}
+        app.close()
