@@ -25,6 +25,7 @@ _PLOTTED = ("fast", "receivers", "library", "own", "w1", "w2-noop")
 
 _CHILDREN = "Proportional set sizes of all processes of a worker added up, at two sizes of the pool."
 _IMPORTS = "Processor time and memory of importing the package and its `Celery` class, medians of interpreters in turn."
+_PROBES = "How long answers take while the node drains a queue that never empties, and while every child is blocked."
 
 
 def write_page(results: Path) -> None:
@@ -44,6 +45,8 @@ def write_page(results: Path) -> None:
         parts.append(_table("Memory per added child", _CHILDREN, "children", data["children"]["children"]))
     if "imports" in data:
         parts.append(_table("Importing", _IMPORTS, "imports", data["imports"]["imports"]))
+    if "probes" in data:
+        parts.append(_table("Probes", _PROBES, "probes", data["probes"]["probes"]))
     if "eta" in data:
         parts.append(_eta(data["eta"]["eta"]))
     (_DOCS / "benchmarks.md").write_text("\n".join(parts))

@@ -13,6 +13,7 @@ from rich.console import Console
 from bench.children import measure_children
 from bench.eta import measure_eta
 from bench.imports import measure_imports
+from bench.probes import measure_probes
 from bench.render import write_page
 from bench.scenarios import OPTIONAL_PEERS, SCENARIOS, Scenario
 from pyworker.bench.errors import BenchError
@@ -43,6 +44,8 @@ def main(quick: bool, only: str, render_only: bool) -> None:
             _keep("children", {"children": measure_children(console)}, quick)
         if not chosen or "imports" in chosen:
             _keep("imports", {"imports": measure_imports(console)}, quick)
+        if not chosen or "probes" in chosen:
+            _keep("probes", {"probes": measure_probes(200 if quick else 1_000, console)}, quick)
         if not chosen or "eta" in chosen:
             _keep("eta", {"eta": measure_eta(_QUICK_ETA_MESSAGES if quick else _ETA_MESSAGES, console)}, quick)
     if not quick:
