@@ -35,6 +35,7 @@ _ETA = {
     "eta-sqlite": ("ETA tasks held (SQLite)", "which wait in the file beside one worker"),
 }
 _IMPORTS = "Processor time and memory of importing the package and its `Celery` class, medians of interpreters in turn."
+_PROBES = "How long answers take while the node drains a queue that never empties, and while every child is blocked."
 
 
 def write_page(results: Path) -> None:
@@ -59,6 +60,8 @@ def write_page(results: Path) -> None:
     for name, (title, text) in _ETA.items():
         if name in data:
             parts.append(_eta(name, title, text, data[name]["eta"]))
+    if "probes" in data:
+        parts.append(_table("Probes", _PROBES, "probes", data["probes"]["probes"]))
     (_DOCS / "benchmarks.md").write_text("\n".join(parts))
 
 

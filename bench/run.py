@@ -13,6 +13,7 @@ from rich.console import Console
 from bench.children import measure_children
 from bench.eta import ETA_PLACES, measure_eta
 from bench.imports import measure_imports
+from bench.probes import measure_probes
 from bench.render import write_page
 from bench.scenarios import SCENARIOS, Scenario
 from bench.shared_file import measure_shared_file
@@ -50,6 +51,8 @@ def main(quick: bool, only: str, render_only: bool) -> None:
                 _keep(name, {"eta": measure_eta(places, messages, console)}, quick)
         if not chosen or "sqlite-shared" in chosen:
             _keep("sqlite-shared", {"sqlite-shared": measure_shared_file(quick, console)}, quick)
+        if not chosen or "probes" in chosen:
+            _keep("probes", {"probes": measure_probes(200 if quick else 1_000, console)}, quick)
     if not quick:
         write_page(RESULTS)
         console.print("docs/benchmarks.md is written")

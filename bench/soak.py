@@ -35,7 +35,16 @@ class Sample:
 
     memory_kib: int
     descriptors: int
-    keys: int
+    #: Names of the keys that are no results.
+    names: frozenset[str]
+
+    @property
+    def keys(self) -> int:
+        """How many there are."""
+        return len(self.names)
+
+    def __str__(self) -> str:
+        return f"{self.memory_kib:,} KiB, {self.descriptors} descriptors, {self.keys} keys"
 
 
 def main() -> int:
@@ -133,6 +142,8 @@ def _judge(samples: list[Sample]) -> list[str]:
         print(f"{name}: median {middle:,.0f} in the middle third, {last:,.0f} in the last")
         if last > middle + noise:
             problems.append(f"{name} grew from {middle:,.0f} to {last:,.0f}")
+            if name == "keys":
+                problems.append(f"new keys: {sorted(samples[-1].names - samples[third].names)[:20]}")
     return problems
 
 
@@ -143,9 +154,11 @@ def _memory_kib(pid: int) -> int:
     return 0
 
 
-def _lasting_keys(client: Any) -> int:
+def _lasting_keys(client: Any) -> frozenset[str]:
     """Keys beside results, which come and go at the rate of the tasks and expire by themselves."""
-    return sum(not name.startswith(b"celery-task-meta-") for name in client.scan_iter(count=10_000))
+    # A scan may name a key twice while the server's table changes its size, as it does here all the time.
+    names = (name.decode(errors="replace") for name in client.scan_iter(count=10_000))
+    return frozenset(name for name in names if not name.startswith("celery-task-meta-"))
 
 
 def _descriptors(pid: int) -> int:

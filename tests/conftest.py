@@ -35,6 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--full", action="store_true", help="full sizes of the mixed fleet tests (20,000 tasks)")
     group.addoption("--chaos-long", action="store_true", help="the long form of tests/chaos")
+    group.addoption(
+        "--chaos-share", type=float, default=1.0, help="with --chaos-long: the share of its largest sizes, such as 0.1"
+    )
     group.addoption("--seed", type=int, default=None, help="seed of the random tests (printed by each of them)")
 
 

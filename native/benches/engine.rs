@@ -36,7 +36,13 @@ fn eta_heap(criterion: &mut Criterion) {
 }
 
 fn ledger(criterion: &mut Criterion) {
-    let config = PrefetchConfig { multiplier: 4, strict: false, window_s: 0.02, max_reserved_bytes: 1 << 28 };
+    let config = PrefetchConfig {
+        multiplier: 4,
+        strict: false,
+        window_s: 0.02,
+        reduces_after_loss: true,
+        max_reserved_bytes: 1 << 28,
+    };
     criterion.bench_function("ledger: one message in and out", |bencher| {
         let mut ledger = PrefetchLedger::new(config, 2);
         bencher.iter(|| {

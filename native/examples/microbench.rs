@@ -111,7 +111,13 @@ fn hold_and_release(count: u64) {
 }
 
 fn receive_and_release(count: u64) {
-    let config = PrefetchConfig { multiplier: 4, strict: false, window_s: 0.02, max_reserved_bytes: 1 << 28 };
+    let config = PrefetchConfig {
+        multiplier: 4,
+        strict: false,
+        window_s: 0.02,
+        reduces_after_loss: true,
+        max_reserved_bytes: 1 << 28,
+    };
     let mut ledger = PrefetchLedger::new(config, 2);
     for _ in 0..count {
         ledger.on_received(black_box(900));

@@ -155,6 +155,8 @@ pub struct PoolConfig {
     pub concurrency: u32,
     /// Tasks after which a child is replaced.
     pub max_tasks_per_child: Option<u32>,
+    /// A new child that is not initialised after this time is replaced; `None` waits for ever.
+    pub up_timeout_s: Option<f64>,
     /// Capacity of each direction of a link; larger frames go through the link's socket.
     pub link_capacity_bytes: u32,
 }
@@ -168,6 +170,8 @@ pub struct PrefetchConfig {
     pub strict: bool,
     /// The reserve grows to what the pool starts within this time.
     pub window_s: f64,
+    /// After a lost connection the count is lower while tasks run (`worker_enable_prefetch_count_reduction`).
+    pub reduces_after_loss: bool,
     /// Bound on the bytes of reserved messages.
     pub max_reserved_bytes: u64,
 }
@@ -204,6 +208,9 @@ impl EngineConfig {
         }
         if self.pool.link_capacity_bytes < 65_536 || !self.pool.link_capacity_bytes.is_power_of_two() {
             return fail("link_capacity_bytes: must be a power of two of at least 65536");
+        }
+        if self.pool.up_timeout_s.is_some_and(|seconds| seconds.is_nan() || seconds <= 0.0) {
+            return fail("worker_proc_alive_timeout: must be a positive number of seconds");
         }
         if self.tasks.len() > usize::from(u16::MAX) {
             return fail("tasks: more than 65535 registered tasks");

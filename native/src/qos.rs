@@ -8,7 +8,9 @@
 //! * `target >= floor`; above the floor only as far as the pool will start within the window
 //!
 //! Celery's count (`concurrency x worker_prefetch_multiplier`) is the floor. With a multiplier of one
-//! the user asked for exactly that, so the reserve never grows; zero lifts the count.
+//! the user asked for exactly that, so the reserve never grows; zero lifts the count. After a lost connection the
+//! floor is lower by one multiplier for each running task (`worker_enable_prefetch_count_reduction`) and rises again
+//! by one with each message that is done with.
 
 use crate::config::PrefetchConfig;
 
@@ -36,6 +38,8 @@ pub struct PrefetchLedger {
     held: u32,
     held_bytes: u64,
     running: u32,
+    /// What the floor lacks since a connection was lost.
+    withheld: u32,
     average_run_s: Option<f64>,
 }
 
@@ -43,7 +47,7 @@ impl PrefetchLedger {
     /// A ledger for a pool of `concurrency` children.
     #[must_use]
     pub fn new(config: PrefetchConfig, concurrency: u32) -> Self {
-        Self { config, concurrency, held: 0, held_bytes: 0, running: 0, average_run_s: None }
+        Self { config, concurrency, held: 0, held_bytes: 0, running: 0, withheld: 0, average_run_s: None }
     }
 
     /// A message came in.
@@ -68,6 +72,25 @@ impl PrefetchLedger {
     pub fn on_late_finished(&mut self) {
         debug_assert!(self.running > 0, "finished more than was started");
         self.running = self.running.saturating_sub(1);
+    }
+
+    /// The connection is back while `active` tasks run: lowers the floor. Returns the lowered one if it is lower.
+    pub fn on_reconnected(&mut self, active: u32) -> Option<u32> {
+        self.withheld = 0;
+        let multiplier = self.config.multiplier;
+        let floor = self.floor().filter(|_| self.config.reduces_after_loss && !self.config.strict)?;
+        let lowered = floor.saturating_sub(active.saturating_mul(multiplier)).max(multiplier);
+        self.withheld = floor.saturating_sub(lowered);
+        (self.withheld > 0).then_some(lowered)
+    }
+
+    /// A message is done with. Returns the floor if it is whole again by that.
+    pub fn on_settled(&mut self) -> Option<u32> {
+        if self.withheld == 0 {
+            return None;
+        }
+        self.withheld = self.withheld.saturating_sub(self.config.multiplier);
+        self.floor().filter(|_| self.withheld == 0)
     }
 
     /// A task took this long.
@@ -99,6 +122,9 @@ impl PrefetchLedger {
     #[must_use]
     pub fn target(&self, load: PoolLoad) -> u32 {
         let Some(floor) = self.floor() else { return RESERVE_MAX };
+        if self.withheld > 0 {
+            return floor.saturating_sub(self.withheld);
+        }
         if self.config.strict || self.config.multiplier == 1 || load.limited {
             return floor;
         }
@@ -153,7 +179,8 @@ mod tests {
     use super::*;
 
     fn ledger(multiplier: u32, strict: bool) -> PrefetchLedger {
-        let config = PrefetchConfig { multiplier, strict, window_s: 0.02, max_reserved_bytes: 1000 };
+        let config =
+            PrefetchConfig { multiplier, strict, window_s: 0.02, reduces_after_loss: true, max_reserved_bytes: 1000 };
         PrefetchLedger::new(config, 2)
     }
 
@@ -190,6 +217,27 @@ mod tests {
         let mut ledger = ledger(1, false);
         ledger.on_run_time(0.000_01);
         assert_eq!(ledger.target(PoolLoad::default()), 2);
+    }
+
+    #[test]
+    fn after_a_loss_the_floor_is_lower_and_rises_with_each_message_that_is_done_with() {
+        let mut ledger = ledger(4, false);
+        ledger.on_run_time(0.000_1);
+        assert_eq!(ledger.on_reconnected(0), None);
+        assert_eq!(ledger.on_reconnected(5), Some(4));
+        assert_eq!(ledger.target(PoolLoad::default()), 4);
+        assert_eq!(ledger.on_settled(), Some(8));
+        assert_eq!(ledger.target(PoolLoad::default()), 400);
+        assert_eq!(ledger.on_settled(), None);
+    }
+
+    #[test]
+    fn after_a_loss_the_floor_stays_where_it_may_not_be_lowered() {
+        assert_eq!(ledger(4, true).on_reconnected(2), None);
+        assert_eq!(ledger(0, false).on_reconnected(2), None);
+        let mut ledger = ledger(4, false);
+        ledger.config.reduces_after_loss = false;
+        assert_eq!(ledger.on_reconnected(2), None);
     }
 
     #[test]

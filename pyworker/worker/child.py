@@ -2,9 +2,9 @@
 
 A task runs in the main thread. Signals have the meaning they have in Celery's pool: TERM, QUIT and HUP end the
 child by an exception, so that a task's ``finally`` blocks run; USR1 is the soft time limit of the running task,
-if the engine marked that task for it. How a child ends: the engine tells it to (0), memory above the limit (155),
-``SystemExit`` from a task (its code; the engine finds the job unfinished and reports the worker as lost), the
-parent's death (0).
+if the engine marked that task for it. A signal of our own (``CHILD_DUMP_SIGNAL``) writes its stacks. How a child ends:
+the engine tells it to (0), memory above the limit (155), ``SystemExit`` from a task (its code; the engine finds the
+job unfinished and reports the worker as lost), the parent's death (0).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from pyworker._native import ChildLink
 from pyworker.worker.memory_limit import MemoryLimit
+from pyworker.worker.signals import CHILD_DUMP_SIGNAL, all_stacks, say
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -118,6 +119,11 @@ def install_signal_handlers(link: ChildLink, runner: TaskRunner) -> None:
             raise error()
 
     signal.signal(signal.SIGUSR1, on_soft_timeout)
+    signal.signal(CHILD_DUMP_SIGNAL, _write_stacks)
+
+
+def _write_stacks(_number: int, frame: FrameType | None) -> None:
+    say(f"CHILD {os.getpid()}\n{'=' * 49}\n{all_stacks(frame)}", descriptor=2)
 
 
 def _replace_standard_input() -> None:

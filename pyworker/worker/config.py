@@ -113,6 +113,8 @@ class PoolConfig:
     max_tasks_per_child: int | None = None
     #: Resident memory after which a child is replaced. The child itself looks; the native side does not read this.
     max_memory_per_child_kib: int | None = None
+    #: ``worker_proc_alive_timeout``: a child that is not initialised by then is replaced; ``None`` waits for ever.
+    up_timeout_s: float | None = 4.0
     link_capacity_bytes: int = 1 << 20
 
 
@@ -123,6 +125,8 @@ class PrefetchConfig:
     multiplier: int = 4
     strict: bool = False
     window_s: float = 0.020
+    #: ``worker_enable_prefetch_count_reduction``.
+    reduces_after_loss: bool = True
     max_reserved_bytes: int = 256 * 1024 * 1024
 
 

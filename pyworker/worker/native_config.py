@@ -71,10 +71,12 @@ def engine_config(
             concurrency=concurrency(app, options),
             max_tasks_per_child=options.max_tasks_per_child or conf.worker_max_tasks_per_child,
             max_memory_per_child_kib=options.max_memory_per_child_kib or conf.worker_max_memory_per_child,
+            up_timeout_s=conf.worker_proc_alive_timeout,
         ),
         prefetch=PrefetchConfig(
             multiplier=int(conf.worker_prefetch_multiplier if multiplier is None else multiplier),
             strict=bool(options.disable_prefetch or conf.worker_disable_prefetch),
+            reduces_after_loss=bool(conf.worker_enable_prefetch_count_reduction),
         ),
         notice_received=notices_receipts,
         eta_task_limit=conf.worker_eta_task_limit,

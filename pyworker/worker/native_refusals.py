@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 #: Why a setting other than the default cannot be had.
 _REASONS = {
     "worker_agent": "there are no agents; what they did is done by a process manager",
-    "worker_autoscaler": "the pool is scaled by the native engine, not by a class",
     "worker_consumer": "the consumer is native, not a class",
     "worker_direct": "there are no queues of single workers; give workers queues by -Q",
     "worker_timer": "timers are native, not a class",

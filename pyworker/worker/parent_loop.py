@@ -7,6 +7,7 @@ own. Signal handlers always run in the main thread; they and other threads only 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -23,7 +24,7 @@ from pyworker.worker.shutdown import (
     ShutdownPolicy,
     termination_signal,
 )
-from pyworker.worker.signals import DUMP_SIGNAL, RESTART_SIGNAL, SignalInbox, say
+from pyworker.worker.signals import CHILD_DUMP_SIGNAL, DUMP_SIGNAL, RESTART_SIGNAL, SignalInbox, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -188,6 +189,8 @@ class ParentLoop:
         for name in self.inbox.take():
             if name == DUMP_SIGNAL:
                 say(children_at_work(self._engine), descriptor=2)
+                if self._can_cancel:
+                    have_children_write_stacks(self._engine)
             elif name != RESTART_SIGNAL:
                 self._shutdown.on_signal(name)
             elif not self.is_stopping:
@@ -219,3 +222,12 @@ def children_at_work(engine: Engine) -> str:
         what = "idle" if job is None else f"{job.task_name}[{job.task_id}] for {time.time() - job.seconds:.1f} s"
         lines.append(f"ForkPoolWorker-{index + 1} (pid {pid}, {started} tasks started): {what}")
     return "\n".join(["CHILDREN", "=" * 49, *lines])
+
+
+def have_children_write_stacks(engine: Engine) -> None:
+    """Ask the children that run tasks; the others wait for one, and a new one may not know the signal yet."""
+    for pid in {job.pid for job in engine.jobs("active") if job.pid > 0}:
+        try:
+            os.kill(pid, CHILD_DUMP_SIGNAL)
+        except ProcessLookupError:
+            pass  # it ended meanwhile

@@ -23,6 +23,8 @@ STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGQUIT")
 RESTART_SIGNAL = "SIGHUP"
 #: The stacks are written at once; what the children run is for the loop to tell.
 DUMP_SIGNAL = "SIGUSR1"
+#: Has a child that runs a task write its stacks. Not SIGUSR1, which is the soft time limit there.
+CHILD_DUMP_SIGNAL = signal.SIGRTMIN + 11
 _SEPARATOR = "=" * 49
 
 #: Starts a debugger at a frame.

@@ -41,7 +41,9 @@ def without_limits(config: EngineConfig) -> EngineConfig:
     """The configuration with one child that is never replaced and whose tasks have no time limits."""
     return replace(
         config,
-        pool=replace(config.pool, concurrency=1, max_tasks_per_child=None, max_memory_per_child_kib=None),
+        pool=replace(
+            config.pool, concurrency=1, max_tasks_per_child=None, max_memory_per_child_kib=None, up_timeout_s=None
+        ),
         tasks=tuple(replace(task, soft_time_limit_s=None, time_limit_s=None) for task in config.tasks),
     )
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from typing import Any
 
 import journal
 import lanes
-from celery import Celery, signals
+from celery import Celery, Task, signals
 
 app = Celery("impatient", **lanes.new_app_settings())
 app.conf.update(
@@ -73,3 +74,14 @@ def gated_late(gate: str, label: Any = None) -> Any:
     journal.stamp(gate, "start", label=label)
     journal.wait_at_gate(gate)
     return label
+
+
+@app.task(bind=True)
+def terminates_itself(self: Task, name: str, member: str, seconds: float) -> int:
+    """Ask for its own end, as an operator who is late does, and end by itself at about the same moment."""
+    journal.count(name + ":begun", member)
+    self.app.control.revoke(self.request.id, terminate=True)
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        pass
+    return journal.count(name, member)

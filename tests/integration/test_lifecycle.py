@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
+from support.ports import free_port
 from support.stage import Stage
 from support.waiting import eventually
 
@@ -205,6 +207,23 @@ def test_stacks_are_written_on_request(stage: Stage) -> None:
     stage.wait_for_journal("stacks", 1)
     os.kill(stage.worker.pid, signal.SIGUSR1)
     stage.worker.wait_for_line(rf"tasks started\): tasks\.gated\[{running.id}\] for \d", after=position)
+    # The child that runs it shows where it is.
+    (entry,) = stage.journal("stacks")
+    stage.worker.wait_for_line(rf"CHILD {entry['pid']}$", after=position)
+    stage.worker.wait_for_line(r"in wait_at_gate$", after=position)
     stage.open_gate("stacks")
     running.get(timeout=20)
     assert stage.tasks.add.delay(1, 1).get(timeout=10) == 2
+
+
+@pytest.mark.lanes("fast")
+def test_debugger_is_opened_on_request_and_the_worker_goes_on(kind: Kind) -> None:
+    environment = {"CELERY_RDBSIG": "1", "CELERY_RDB_PORT": str(free_port())}
+    with Stage(kind, options=("-c", "1"), environment=environment) as stage:
+        stage.worker.send(signal.SIGUSR2)
+        host, port = stage.worker.wait_for_line(r"Ready to connect: telnet (\S+) (\d+)", deadline_s=60).groups()
+        with socket.create_connection((host, int(port)), timeout=60) as session, session.makefile("r") as said:
+            assert said.readline()
+            session.sendall(b"continue\n")
+        assert stage.tasks.add.delay(1, 1).get(timeout=60) == 2
+        assert stage.worker.stop() == 0

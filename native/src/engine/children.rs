@@ -53,11 +53,13 @@ impl ChildToken {
 pub(super) struct Child {
     /// The link.
     pub(super) link: ParentEnd,
-    /// The child's end of the socket, until the child greets.
-    unclaimed_socket: Option<OwnedFd>,
     /// Process id, 0 before the greeting.
     pub(super) pid: i32,
     process: Option<OwnedFd>,
+    /// It is initialised and takes jobs.
+    pub(super) is_up: bool,
+    /// When it is ended if it is not up by then.
+    pub(super) up_until_ns: Option<MonotonicNs>,
     /// When it was asked for.
     pub(super) spawned_ns: MonotonicNs,
     /// Jobs it has claimed.
@@ -103,13 +105,14 @@ impl Place {
     ) -> Result<()> {
         let (link, child_socket) = ParentEnd::create(capacity)?;
         registry.register(&mut SourceFd(&link.socket()), ChildToken::Socket(index).token(), Interest::READABLE)?;
-        server.spawn(index as u32, &link, &child_socket)?;
+        server.spawn(index as u32, &link, child_socket)?;
         self.respawn_at_ns = None;
         self.child = Some(Child {
             link,
-            unclaimed_socket: Some(child_socket),
             pid: 0,
             process: None,
+            is_up: false,
+            up_until_ns: None,
             spawned_ns: now_ns,
             started_tasks: 0,
             retiring: false,
@@ -120,16 +123,14 @@ impl Place {
         Ok(())
     }
 
-    /// Asks again for a child that had not greeted when the fork server died.
-    pub(super) fn spawn_again(&self, index: usize, server: &mut ForkServer) -> Result<()> {
-        match &self.child {
-            Some(Child { unclaimed_socket: Some(socket), link, .. }) => server.spawn(index as u32, link, socket),
-            _ => Ok(()),
-        }
-    }
-
-    /// The child greeted: from now on its death is seen.
-    pub(super) fn on_greeting(&mut self, index: usize, pid: i32, registry: &Registry) -> Result<()> {
+    /// The child greeted: from now on its death is seen, and it has until `up_until_ns` to initialise itself.
+    pub(super) fn on_greeting(
+        &mut self,
+        index: usize,
+        pid: i32,
+        registry: &Registry,
+        up_until_ns: Option<MonotonicNs>,
+    ) -> Result<()> {
         let Some(child) = &mut self.child else { return Ok(()) };
         let process = process_descriptor(pid)?;
         registry.register(
@@ -139,7 +140,7 @@ impl Place {
         )?;
         child.pid = pid;
         child.process = Some(process);
-        child.unclaimed_socket = None;
+        child.up_until_ns = up_until_ns;
         Ok(())
     }
 

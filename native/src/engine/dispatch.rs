@@ -55,7 +55,7 @@ impl Node {
             let has_room = outstanding == 0
                 || (!strict && outstanding < LINK_JOBS_MAX && (outstanding < 2 || expected_ns < LINK_WINDOW_NS));
             let may_take = limit.is_none_or(|limit| child.started_tasks + (child.link.unstarted() as u64) < limit);
-            if child.pid == 0 || child.retiring || !has_room || !may_take {
+            if !child.is_up || child.retiring || !has_room || !may_take {
                 continue;
             }
             if best.is_none_or(|(least, count, _)| (expected_ns, outstanding) < (least, count)) {
@@ -100,7 +100,7 @@ impl Node {
     /// Takes work back from behind running jobs while another child has nothing; true if any came.
     fn relieve(&mut self) -> bool {
         let idle = self.places.iter().any(|place| {
-            place.child.as_ref().is_some_and(|child| child.pid != 0 && !child.retiring && child.link.outstanding() == 0)
+            place.child.as_ref().is_some_and(|child| child.is_up && !child.retiring && child.link.outstanding() == 0)
         });
         if !idle {
             return false;

@@ -266,6 +266,13 @@ impl Node {
                 self.ledger.on_late_finished();
             }
             self.ledger.on_released(job.size_bytes as usize);
+            if let Some(floor) = self.ledger.on_settled() {
+                let text = format!(
+                    "Resuming normal operations following a restart.\n\
+                     Prefetch count has been restored to the maximum of {floor}"
+                );
+                self.notices.push(Notice::log(20, text));
+            }
         }
         if let Some(settlement) = settlement {
             self.settlements.push((job.tag, settlement));

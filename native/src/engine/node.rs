@@ -161,6 +161,7 @@ impl Node {
         for index in dead {
             self.on_child_death(*index);
         }
+        self.end_late_starters();
         self.respawn();
         self.check_limits();
         self.recall_due();
@@ -286,6 +287,7 @@ impl Node {
         sooner(self.lifecycle.deadline_ns());
         for place in &self.places {
             sooner(place.respawn_at_ns);
+            sooner(place.child.as_ref().and_then(|child| child.up_until_ns));
         }
         if self.ledger.excess() > 0 {
             sooner(Some(self.next_tidy_ns));
@@ -304,8 +306,10 @@ impl Node {
             self.settlements.clear();
         }
         let load = self.pool_load();
-        let limited = self.config.eta_task_limit.is_some_and(|limit| self.eta.len() >= limit as usize);
-        let demand = if self.consuming && !limited { self.ledger.demand(load) } else { 0 };
+        // Any message may turn out to be for later, so no more are asked for than may be held for later.
+        let left_for_later =
+            self.config.eta_task_limit.map_or(u32::MAX, |limit| limit.saturating_sub(self.eta.len() as u32));
+        let demand = if self.consuming { self.ledger.demand(load).min(left_for_later) } else { 0 };
         self.broker.set_demand(demand);
         let mut events = Vec::new();
         let now_ns = self.clock.monotonic_ns();
@@ -333,7 +337,9 @@ impl Node {
             }
             BrokerEvent::Connected => {
                 // After every reconnection too: Python counts attempts and says so in the library's words.
-                self.was_connected = true;
+                if std::mem::replace(&mut self.was_connected, true) {
+                    self.lower_prefetch();
+                }
                 self.tell_connected(true);
                 self.notices.push(Notice::new(NoticeKind::Ready));
             }

@@ -4,8 +4,7 @@ use crate::engine::children::Place;
 use crate::engine::jobs::End;
 use crate::engine::node::{FORK_SERVER, FORK_SPARE, Node};
 use crate::engine::notice::{Notice, NoticeKind};
-use crate::pool::parent::Greeting;
-use crate::pool::supervisor::reap;
+use crate::pool::supervisor::{reap, signal};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
@@ -41,13 +40,8 @@ impl Node {
         let registry = self.poll.registry();
         unwatch(&self.server, registry);
         let replaced = if server_gone { self.server.promote() } else { self.server.replace_spare() };
-        let replaced = replaced.and_then(|()| watch(&self.server, registry)).and_then(|()| {
-            if !server_gone {
-                return Ok(());
-            }
-            self.places.iter().enumerate().try_for_each(|(index, place)| place.spawn_again(index, &mut self.server))
-        });
-        match replaced {
+        // A child that was asked for and not forked any more is missed by its link, as one that died young.
+        match replaced.and_then(|()| watch(&self.server, registry)) {
             Ok(()) if server_gone => {
                 self.notices.push(Notice::log(30, "The fork server died; its spare took over."));
             }
@@ -57,23 +51,60 @@ impl Node {
     }
 
     pub(super) fn on_child_socket(&mut self, index: usize) {
-        let Some(place) = self.places.get_mut(index) else { return };
-        let Some(child) = &mut place.child else { return };
-        match child.link.drain_socket() {
-            Ok(Greeting::Alive(pid)) => {
-                if let Err(error) = place.on_greeting(index, pid, self.poll.registry()) {
-                    self.notices.push(Notice::log(50, format!("Cannot watch child {pid}: {error}")));
-                }
-                let notice = Notice { pid, index: index as u32, ..Notice::new(NoticeKind::ChildStarted) };
-                self.notices.push(notice);
-                // What waits behind running jobs may start here at once, and in its order.
-                for other in 0..self.places.len() {
-                    self.take_back_all(other);
-                }
+        let Some(child) = self.places.get_mut(index).and_then(|place| place.child.as_mut()) else { return };
+        let heard = match child.link.drain_socket() {
+            Ok(heard) => heard,
+            Err(error) => {
+                self.notices.push(Notice::log(40, format!("A pool link failed: {error}")));
+                return;
             }
-            Ok(Greeting::Closed) if child.pid == 0 => self.on_child_death(index),
-            Ok(Greeting::None | Greeting::Closed) => {}
-            Err(error) => self.notices.push(Notice::log(40, format!("A pool link failed: {error}"))),
+        };
+        child.is_up |= heard.is_up;
+        if let Some(pid) = heard.pid {
+            self.on_greeting(index, pid);
+        } else if heard.is_closed && child.pid == 0 {
+            self.on_child_death(index);
+        }
+        if heard.is_up {
+            // What waits behind running jobs may start here at once, and in its order.
+            for other in 0..self.places.len() {
+                self.take_back_all(other);
+            }
+        }
+    }
+
+    fn on_greeting(&mut self, index: usize, pid: i32) {
+        let now_ns = self.clock.monotonic_ns();
+        let up_until_ns = self.config.pool.up_timeout_s.map(|seconds| now_ns.saturating_add((seconds * 1e9) as u64));
+        if let Err(error) = self.places[index].on_greeting(index, pid, self.poll.registry(), up_until_ns) {
+            // A child whose end would not be seen is none; another one may do.
+            self.notices.push(Notice::log(40, format!("Cannot watch child {pid}: {error}")));
+            signal(pid, libc::SIGKILL);
+            self.on_child_death(index);
+            return;
+        }
+        let notice = Notice { pid, index: index as u32, ..Notice::new(NoticeKind::ChildStarted) };
+        self.notices.push(notice);
+    }
+
+    /// Ends the children that took too long to initialise themselves; others may do better.
+    pub(super) fn end_late_starters(&mut self) {
+        let now_ns = self.clock.monotonic_ns();
+        for (index, place) in self.places.iter_mut().enumerate() {
+            let Some(child) = &mut place.child else { continue };
+            if child.up_until_ns.is_none_or(|until_ns| until_ns > now_ns) {
+                continue;
+            }
+            child.up_until_ns = None;
+            if !child.is_up {
+                // Celery's words.
+                let text = format!(
+                    "Timed out waiting for UP message from <ForkProcess(ForkPoolWorker-{}, started daemon)>",
+                    index + 1
+                );
+                self.notices.push(Notice::log(40, text));
+                signal(child.pid, libc::SIGKILL);
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use crate::broker::{DeliveryTag, Settlement};
 use crate::engine::jobs::JobHandle;
 use crate::engine::node::Node;
+use crate::engine::notice::Notice;
 
 impl Node {
     /// Other workers may have these soon: what has not started is dropped here, what runs goes on.
@@ -45,5 +46,20 @@ impl Node {
             self.settlements.push((tag, Settlement::Release));
         }
         self.recalled.retain(|tag| !returned.contains(tag));
+    }
+
+    /// What ran when the connection broke still fills the pool: less is fetched until some of it is done.
+    pub(super) fn lower_prefetch(&mut self) {
+        let active = self.pool_load().busy;
+        let (lowered, floor) = (self.ledger.on_reconnected(active), self.ledger.floor());
+        if let (Some(lowered), Some(floor)) = (lowered, floor) {
+            // Celery's words.
+            let text = format!(
+                "Temporarily reducing the prefetch count to {lowered} to avoid over-fetching since {active} tasks are \
+                 currently being processed.\nThe prefetch count will be gradually restored to {floor} as the tasks \
+                 complete processing."
+            );
+            self.notices.push(Notice::log(20, text));
+        }
     }
 }

@@ -19,6 +19,8 @@ pub(super) const DOORBELL: &[u8] = b"d";
 pub(super) const ALERT: &[u8] = b"a";
 /// Carries a memory file with the frame that the next empty ring frame stands for.
 pub(super) const LARGE: &[u8] = b"L";
+/// The child is initialised and takes jobs.
+pub(super) const UP: &[u8] = b"U";
 /// Start of the child's greeting; its process id follows as eight bytes, little end first.
 pub(super) const GREETING: u8 = b'P';
 

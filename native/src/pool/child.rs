@@ -89,6 +89,7 @@ pub struct ChildEnd {
     outcomes: Producer,
     inbox: Inbox,
     flushes: u64,
+    reported_up: bool,
 }
 
 /// What came through the socket.
@@ -134,13 +135,22 @@ impl ChildEnd {
             finishing: AtomicBool::new(false),
             retired: AtomicBool::new(false),
         });
-        Ok(Self { job, socket, jobs, outcomes, inbox: Inbox::default(), flushes: 0 })
+        Ok(Self { job, socket, jobs, outcomes, inbox: Inbox::default(), flushes: 0, reported_up: false })
     }
 
     /// The part that signal handlers use.
     #[must_use]
     pub fn running_job(&self) -> Arc<RunningJob> {
         Arc::clone(&self.job)
+    }
+
+    /// Tells the engine, once, that this child is initialised and takes jobs.
+    pub fn report_up(&mut self) -> Result<()> {
+        if !self.reported_up {
+            self.reported_up = true;
+            channel::send(&self.socket, channel::UP, &[])?;
+        }
+        Ok(())
     }
 
     /// Claims the next job; `make` sees it in place.

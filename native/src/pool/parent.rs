@@ -24,15 +24,15 @@ pub struct Handed {
     started: bool,
 }
 
-/// What the child's socket said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Greeting {
-    /// Doorbells only, or nothing.
-    None,
+/// What the child's socket said since it was last asked. Doorbells say nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Heard {
     /// The child lives and has this process id.
-    Alive(i32),
-    /// The child is gone.
-    Closed,
+    pub pid: Option<i32>,
+    /// The child is initialised and takes jobs.
+    pub is_up: bool,
+    /// Nobody holds the child's end any more.
+    pub is_closed: bool,
 }
 
 /// What was in a link when its child died.
@@ -52,6 +52,7 @@ pub struct ParentEnd {
     jobs: Producer,
     outcomes: Consumer,
     large: VecDeque<OwnedFd>,
+    heard: Heard,
     next_sequence: u64,
     handed: VecDeque<Handed>,
     /// How many of `handed`, from the front, are known to be started.
@@ -74,6 +75,7 @@ impl ParentEnd {
             jobs,
             outcomes,
             large: VecDeque::new(),
+            heard: Heard::default(),
             next_sequence: 1,
             handed: VecDeque::new(),
             started: 0,
@@ -197,7 +199,7 @@ impl ParentEnd {
             let descriptor = match self.large.pop_front() {
                 Some(descriptor) => descriptor,
                 None => {
-                    Self::receive_packets(&self.socket, &mut self.large)?;
+                    Self::receive_packets(&self.socket, &mut self.large, &mut self.heard)?;
                     match self.large.pop_front() {
                         Some(descriptor) => descriptor,
                         // Its packet was sent before the ring frame, so this is a damaged link.
@@ -278,26 +280,31 @@ impl ParentEnd {
         self.ring()
     }
 
-    /// Empties the socket: doorbells, the greeting, large frames.
-    pub fn drain_socket(&mut self) -> Result<Greeting> {
-        Self::receive_packets(&self.socket, &mut self.large)
+    /// Empties the socket: doorbells, the greeting, large frames. What was heard before a failure is not lost.
+    pub fn drain_socket(&mut self) -> Result<Heard> {
+        Self::receive_packets(&self.socket, &mut self.large, &mut self.heard)?;
+        Ok(std::mem::take(&mut self.heard))
     }
 
-    fn receive_packets(socket: &OwnedFd, large: &mut VecDeque<OwnedFd>) -> Result<Greeting> {
-        let mut greeting = Greeting::None;
+    fn receive_packets(socket: &OwnedFd, large: &mut VecDeque<OwnedFd>, heard: &mut Heard) -> Result<()> {
         loop {
             match channel::receive(socket)? {
                 Received::Packet(bytes, descriptors) => {
                     if bytes == channel::LARGE {
                         large.extend(descriptors);
+                    } else if bytes == channel::UP {
+                        heard.is_up = true;
                     } else if let [channel::GREETING, pid @ ..] = &bytes[..]
                         && let Ok(pid) = <[u8; 8]>::try_from(pid)
                     {
-                        greeting = Greeting::Alive(i64::from_le_bytes(pid) as i32);
+                        heard.pid = Some(i64::from_le_bytes(pid) as i32);
                     }
                 }
-                Received::Nothing => return Ok(greeting),
-                Received::Closed => return Ok(Greeting::Closed),
+                Received::Nothing => return Ok(()),
+                Received::Closed => {
+                    heard.is_closed = true;
+                    return Ok(());
+                }
             }
         }
     }

@@ -42,8 +42,10 @@ impl ForkServer {
         Ok(())
     }
 
-    /// Asks for a child at the other end of a link.
-    pub fn spawn(&mut self, index: u32, link: &ParentEnd, child_socket: &OwnedFd) -> Result<()> {
+    /// Asks for a child at the other end of a link. Its end of the socket is given away here: each link has one
+    /// child at most, and if that child dies before it greets, or the fork server before it forks, the link's socket
+    /// closes.
+    pub fn spawn(&mut self, index: u32, link: &ParentEnd, child_socket: OwnedFd) -> Result<()> {
         let command = format!("spawn {index}\n");
         let descriptors = [link.memory_file(), child_socket.as_fd()];
         if channel::send(&self.active, command.as_bytes(), &descriptors)? {

@@ -72,6 +72,7 @@ impl ChildLink {
     }
 
     fn next_job<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        self.lock()?.report_up().map_err(to_python)?;
         loop {
             let claim = self.lock()?.try_claim(|job| job_tuple(py, job)).map_err(to_python)?;
             let timeout_ms = match claim {

@@ -133,12 +133,14 @@ pub(super) fn engine_config(object: &Bound<'_, PyAny>) -> PyResult<EngineConfig>
         pool: PoolConfig {
             concurrency: field(&pool, "concurrency")?,
             max_tasks_per_child: field(&pool, "max_tasks_per_child")?,
+            up_timeout_s: field(&pool, "up_timeout_s")?,
             link_capacity_bytes: field(&pool, "link_capacity_bytes")?,
         },
         prefetch: PrefetchConfig {
             multiplier: field(&prefetch, "multiplier")?,
             strict: field(&prefetch, "strict")?,
             window_s: field(&prefetch, "window_s")?,
+            reduces_after_loss: field(&prefetch, "reduces_after_loss")?,
             max_reserved_bytes: field(&prefetch, "max_reserved_bytes")?,
         },
         max_deliveries: field(object, "max_deliveries")?,

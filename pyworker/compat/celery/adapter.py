@@ -114,9 +114,13 @@ class CeleryWorkerApp:
                 concurrency=max(int(worker.min_concurrency), 1),
                 max_tasks_per_child=worker.max_tasks_per_child,
                 max_memory_per_child_kib=worker.max_memory_per_child,
+                up_timeout_s=conf.worker_proc_alive_timeout,
             ),
             prefetch=PrefetchConfig(
-                multiplier=int(worker.prefetch_multiplier), strict=bool(conf.get("worker_disable_prefetch"))
+                multiplier=int(worker.prefetch_multiplier),
+                strict=bool(conf.get("worker_disable_prefetch")),
+                # Celery 5.3 does not know the setting.
+                reduces_after_loss=bool(conf.get("worker_enable_prefetch_count_reduction", True)),
             ),
             notice_received=self._receipts.is_wanted,
             eta_task_limit=conf.get("worker_eta_task_limit"),
