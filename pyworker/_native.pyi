@@ -438,8 +438,14 @@ class SqliteFile:
         token: str,
         claim_s: float,
         expires_s: float | None,
-    ) -> bool:
-        """Count a part; True if it was the last one and the body is the caller's to send."""
+    ) -> int:
+        """Count a part: 1 if all are there and the body is the caller's to send.
+
+        0 while parts are missing or when the body was sent, 2 if somebody else, who may have died, has the claim.
+        """
+
+    def extend_chord_claim(self, chord: str, token: str, claim_s: float) -> bool:
+        """Prolong a claim by seconds from now; False if it is no longer the token's."""
 
     def chord_parts(self, chord: str) -> list[bytes]:
         """Return the parts' values in order."""

@@ -14,7 +14,6 @@ from pyworker.backends.base import Meta
 from pyworker.backends.redis_client import connect, connect_async
 from pyworker.backends.storing import StoringBackend
 from pyworker.backends.waiting import Waiting
-from pyworker.exceptions import OperationalError
 from pyworker.transport.redis_settings import result_address
 from pyworker.transport.redis_url import without_password
 
@@ -30,6 +29,8 @@ class RedisBackend(StoringBackend):
     Raises:
         ImproperlyConfigured: the URL or a setting is not usable.
     """
+
+    errors = redis.RedisError
 
     def __init__(self, app: Celery, url: str) -> None:
         super().__init__(app, url)
@@ -55,7 +56,7 @@ class RedisBackend(StoringBackend):
 
     def read_values(self, keys: Sequence[str]) -> Sequence[bytes | None]:
         """Read the values of keys, in their order."""
-        found: Sequence[bytes | None] = self.call(self.client.mget, keys)
+        found: Any = self.call(self.client.mget, keys)
         return found
 
     def wait_for(
@@ -94,7 +95,7 @@ class RedisBackend(StoringBackend):
         self.call(self.client.delete, key)
 
     def _has_succeeded(self, key: bytes) -> bool:
-        payload = self.call(self.client.get, key)
+        payload: Any = self.call(self.client.get, key)
         return payload is not None and self.codec.decode(payload)["status"] == states.SUCCESS
 
     def _write(self, key: str | bytes, value: bytes) -> None:
@@ -109,7 +110,7 @@ class RedisBackend(StoringBackend):
         """Say how many parts a chord's header has; the chord may be applied anew."""
         key = self.group_key(group_id, ".s")
         self.call(self.client.delete, self.group_key(group_id, ".c"))
-        self.call(lambda: self.client.set(key, size, ex=self.expires_s))
+        self.call(lambda: self.client.set(key, size, ex=self.chord_expires_s))
 
     def add_to_chord(self, group_id: str, result: Any) -> None:
         """Say that a running chord's header has one part more."""
@@ -118,8 +119,8 @@ class RedisBackend(StoringBackend):
         def add() -> None:
             pipeline = self.client.pipeline()
             pipeline.incr(key)
-            if self.expires_s:
-                pipeline.expire(key, self.expires_s)
+            if self.chord_expires_s:
+                pipeline.expire(key, self.chord_expires_s)
             pipeline.execute()
 
         self.call(add)
@@ -129,13 +130,6 @@ class RedisBackend(StoringBackend):
         self._waiting.close()
         self.client.close()
 
-    def call(self, operation: Callable[..., Any], *arguments: Any) -> Any:
-        """Run an operation of the client.
-
-        Raises:
-            OperationalError: the store cannot be reached or refuses.
-        """
-        try:
-            return operation(*arguments)
-        except redis.RedisError as error:
-            raise OperationalError(f"result store {self.as_uri()}: {error}") from error
+    def may_pass(self, error: Any) -> bool:
+        """Whether the server could not be reached, or not in time."""
+        return isinstance(error, (redis.ConnectionError, redis.TimeoutError))

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pyworker import states
 from pyworker._native import NativeError
 from pyworker.backends.base import Meta
 from pyworker.backends.storing import StoringBackend
-from pyworker.exceptions import OperationalError, TimeoutError
+from pyworker.exceptions import TimeoutError
 from pyworker.transport.sqlite_file import open_file
 from pyworker.transport.sqlite_url import parse_sqlite_url, url_of
 
 if TYPE_CHECKING:
     from pyworker.app import Celery
-
-Value = TypeVar("Value")
 
 #: How often results are read again although nobody rang.
 _SECOND_READING_S = 1.0
@@ -29,6 +27,8 @@ class SqliteBackend(StoringBackend):
     Raises:
         ImproperlyConfigured: the URL, the file or a setting is not usable.
     """
+
+    errors = NativeError
 
     def __init__(self, app: Celery, url: str) -> None:
         super().__init__(app, url)
@@ -103,7 +103,7 @@ class SqliteBackend(StoringBackend):
 
     def set_chord_size(self, group_id: str, size: int) -> None:
         """Say how many parts a chord's header has; the chord may be applied anew."""
-        self.call(self.file.set_chord_size, group_id, size, self.expires_s)
+        self.call(self.file.set_chord_size, group_id, size, self.chord_expires_s)
 
     def add_to_chord(self, group_id: str, result: Any) -> None:
         """Say that a running chord's header has one part more."""
@@ -113,13 +113,6 @@ class SqliteBackend(StoringBackend):
         """Close this process's connections; the handle stays usable."""
         self.file.close()
 
-    def call(self, operation: Callable[..., Value], *arguments: Any) -> Value:
-        """Run an operation on the file.
-
-        Raises:
-            OperationalError: the file cannot be reached or refuses.
-        """
-        try:
-            return operation(*arguments)
-        except NativeError as error:
-            raise OperationalError(f"result store {self.as_uri()}: {error}") from error
+    def may_pass(self, error: Any) -> bool:
+        """Whether the file was busy for too long."""
+        return bool(error.retryable)

@@ -1,18 +1,22 @@
-"""What every result store of our own does the same way: settings, keys, the meta of a state, when it is written."""
+"""What every result store of our own does alike: settings, keys, metas, when they are written, and again how often."""
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from pyworker import states
 from pyworker.backends.base import Meta, pending
 from pyworker.backends.meta import MetaCodec
-from pyworker.exceptions import ImproperlyConfigured
+from pyworker.exceptions import ImproperlyConfigured, OperationalError
 
 if TYPE_CHECKING:
     from pyworker.app import Celery
+
+Value = TypeVar("Value")
 
 #: Keys that are read at once.
 _BATCH = 500
@@ -32,18 +36,24 @@ class StoringBackend:
         ImproperlyConfigured: a setting is not supported.
     """
 
+    #: What the store's client raises.
+    errors: ClassVar[type[Exception]] = Exception
     task_key_prefix = "celery-task-meta-"
     group_key_prefix = "celery-taskset-meta-"
 
     def __init__(self, app: Celery, url: str) -> None:
         conf = app.conf
         if conf.result_failure_expires is not None:
-            raise ImproperlyConfigured("result_failure_expires is not supported yet")
+            raise ImproperlyConfigured("result_failure_expires is not supported: failures are kept as other results")
         self.app = app
         self.url = url
         #: ``result_backend_transport_options``.
         self.options: dict[str, Any] = dict(conf.result_backend_transport_options or {})
         self.expires_s = _seconds(conf.result_expires)
+        #: How long the parts of an unfinished chord are kept.
+        self.chord_expires_s = (
+            self.expires_s if conf.result_chord_expires is None else _seconds(conf.result_chord_expires)
+        )
         #: Whether parts of a chord keep the order of its header.
         self.orders_chords = bool(self.options.get("result_chord_ordered", True))
         self.codec = MetaCodec(
@@ -55,6 +65,41 @@ class StoringBackend:
         #: Called before anything is read: a child's own writes must be in the store by then.
         self.before_read: Callable[[], None] | None = None
         self.chord_parts: ChordCounter | None = None
+
+    def as_uri(self, include_password: bool = False) -> str:
+        """Return the store's address for people."""
+        raise NotImplementedError
+
+    def may_pass(self, error: Any) -> bool:
+        """Whether what failed with this error may work a moment later."""
+        raise NotImplementedError
+
+    def call(self, operation: Callable[..., Value], *arguments: Any) -> Value:
+        """Run an operation on the store; with ``result_backend_always_retry`` again while it cannot be reached.
+
+        Raises:
+            OperationalError: the store cannot be reached or refuses.
+        """
+        attempts = 0
+        while True:
+            try:
+                return operation(*arguments)
+            except self.errors as error:
+                if not self._goes_on(error, attempts):
+                    raise OperationalError(f"result store {self.as_uri()}: {error}") from error
+            attempts += 1
+
+    def _goes_on(self, error: Exception, attempts: int) -> bool:
+        """Whether to try again after this many attempts; waits before it says yes, longer each time."""
+        conf = self.app.conf
+        if not conf.result_backend_always_retry or attempts >= conf.result_backend_max_retries:
+            return False
+        if not self.may_pass(error):
+            return False
+        longest_ms = conf.result_backend_base_sleep_between_retries_ms * 2 ** min(attempts, 30)
+        longest_ms = min(longest_ms, conf.result_backend_max_sleep_between_retries_ms)
+        time.sleep(random.uniform(0, longest_ms) / 1000)
+        return True
 
     def write_result(self, key: bytes, value: bytes, is_success: bool) -> None:
         """Store a value unless a success is there."""

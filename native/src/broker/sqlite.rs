@@ -209,6 +209,10 @@ impl Broker for SqliteBroker {
         self.session.set_active(queue, active, self.fair);
     }
 
+    fn add_queue(&mut self, name: &str) -> Result<u16> {
+        self.session.add_queue(name)
+    }
+
     fn start_deadline_ns(&self) -> MonotonicNs {
         if self.renewed_ns == 0 { 0 } else { self.renewed_ns + self.lease_ns / 2 }
     }

@@ -171,9 +171,13 @@ impl SqliteFile {
         token: &str,
         claim_s: f64,
         expires_s: Option<f64>,
-    ) -> PyResult<bool> {
+    ) -> PyResult<u8> {
         let part = ChordPart { chord, task, position, value: &value, token, claim_s, expires_s };
-        detached(py, || self.0.add_chord_part(&part))
+        detached(py, || self.0.add_chord_part(&part)).map(|counted| counted as u8)
+    }
+
+    fn extend_chord_claim(&self, py: Python<'_>, chord: &str, token: &str, claim_s: f64) -> PyResult<bool> {
+        detached(py, || self.0.extend_chord_claim(chord, token, claim_s))
     }
 
     fn chord_parts<'py>(&self, py: Python<'py>, chord: &str) -> PyResult<Vec<Bound<'py, PyBytes>>> {

@@ -1,9 +1,23 @@
 //! Counting the parts of chords: each part once, the body for one caller only.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 /// How long a finished chord is remembered, so that a part that comes twice does not send the body again.
 const FINISHED_KEPT_S: f64 = 3600.0;
+/// Stands in the place of a claim's token when the body was sent.
+const DONE: &str = "done";
+
+/// What the count of a part came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Counted {
+    /// Parts are missing, or the body was sent.
+    Nothing = 0,
+    /// All are there, and the caller has the claim of the body.
+    Claimed = 1,
+    /// All are there, but somebody else, who may have died, has the claim.
+    ClaimedByAnother = 2,
+}
 
 /// A finished task of a chord's header.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +32,7 @@ pub struct ChordPart<'a> {
     pub value: &'a [u8],
     /// Names the caller in a claim of the body.
     pub token: &'a str,
-    /// How long the claim lasts; after it another delivery of the last part may send the body.
+    /// How long the claim lasts; after it whoever counts a part may send the body.
     pub claim_s: f64,
     /// Seconds after which an unfinished chord is forgotten.
     pub expires_s: Option<f64>,
@@ -40,19 +54,17 @@ pub(crate) fn set_size(
     Ok(())
 }
 
-/// Adds a part; true if all are there and the caller has the claim.
-pub(crate) fn add_part(transaction: &Connection, part: &ChordPart<'_>, now_s: f64) -> rusqlite::Result<bool> {
+/// Adds a part and claims the body if all are there and nobody has it.
+pub(crate) fn add_part(transaction: &Connection, part: &ChordPart<'_>, now_s: f64) -> rusqlite::Result<Counted> {
     let expires_s = part.expires_s.map(|seconds| now_s + seconds);
     transaction
         .prepare_cached("INSERT OR IGNORE INTO chords (name, expires_s) VALUES (?1, ?2)")?
         .execute(params![part.chord, expires_s])?;
-    let claimed_until_s: Option<f64> = transaction
-        .prepare_cached("SELECT claimed_until_s FROM chords WHERE name = ?1")?
-        .query_row([part.chord], |row| row.get(0))
-        .optional()?
-        .flatten();
-    if claimed_until_s.is_some_and(|until_s| until_s > now_s) {
-        return Ok(false);
+    let (claimed_by, claimed_until_s): (Option<String>, Option<f64>) = transaction
+        .prepare_cached("SELECT claimed_by, claimed_until_s FROM chords WHERE name = ?1")?
+        .query_row([part.chord], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if claimed_by.as_deref() == Some(DONE) {
+        return Ok(Counted::Nothing);
     }
     // The order of arrival is that of the parts so far.
     let position = if part.position.is_finite() { part.position } else { count(transaction, part.chord)? as f64 + 1e9 };
@@ -66,12 +78,23 @@ pub(crate) fn add_part(transaction: &Connection, part: &ChordPart<'_>, now_s: f6
         .prepare_cached("SELECT size + extra FROM chords WHERE name = ?1")?
         .query_row([part.chord], |row| row.get(0))?;
     if size.is_none_or(|size| count(transaction, part.chord).is_ok_and(|count| count < size)) {
-        return Ok(false);
+        return Ok(Counted::Nothing);
+    }
+    if claimed_until_s.is_some_and(|until_s| until_s > now_s) {
+        return Ok(Counted::ClaimedByAnother);
     }
     transaction
         .prepare_cached("UPDATE chords SET claimed_by = ?2, claimed_until_s = ?3 WHERE name = ?1")?
         .execute(params![part.chord, part.token, now_s + part.claim_s])?;
-    Ok(true)
+    Ok(Counted::Claimed)
+}
+
+/// Prolongs a claim; false if it is no longer the caller's.
+pub(crate) fn extend(transaction: &Connection, chord: &str, token: &str, until_s: f64) -> rusqlite::Result<bool> {
+    let changed = transaction
+        .prepare_cached("UPDATE chords SET claimed_until_s = ?3 WHERE name = ?1 AND claimed_by = ?2")?
+        .execute(params![chord, token, until_s])?;
+    Ok(changed > 0)
 }
 
 /// Says that the header has one part more.
@@ -100,8 +123,10 @@ pub(crate) fn parts(connection: &Connection, chord: &str) -> rusqlite::Result<Ve
 pub(crate) fn finish(transaction: &Connection, chord: &str, token: &str, now_s: f64) -> rusqlite::Result<()> {
     let until_s = now_s + FINISHED_KEPT_S;
     let changed = transaction
-        .prepare_cached("UPDATE chords SET claimed_until_s = ?3, expires_s = ?3 WHERE name = ?1 AND claimed_by = ?2")?
-        .execute(params![chord, token, until_s])?;
+        .prepare_cached(
+            "UPDATE chords SET claimed_by = ?4, claimed_until_s = ?3, expires_s = ?3 WHERE name = ?1 AND claimed_by = ?2",
+        )?
+        .execute(params![chord, token, until_s, DONE])?;
     if changed > 0 {
         transaction.prepare_cached("DELETE FROM chord_parts WHERE chord = ?1")?.execute([chord])?;
     }

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use super::SqliteAddress;
 use super::bell::{ALL, Bell, Word, bit_of};
-use super::chords::{self, ChordPart};
+use super::chords::{self, ChordPart, Counted};
 use super::database::{Commit, Database};
 use super::exchanges::{self, Binding};
 use super::maintenance::{self, QueueReport};
@@ -313,13 +313,18 @@ impl SqliteClient {
     }
 
     /// Counts a part of a chord; true if it was the last one and the body is the caller's to send.
-    pub fn add_chord_part(&self, part: &ChordPart<'_>) -> Result<bool> {
+    pub fn add_chord_part(&self, part: &ChordPart<'_>) -> Result<Counted> {
         self.write(Commit::Durable, |transaction| chords::add_part(transaction, part, now_s()))
     }
 
     /// The values of a chord's parts, in order.
     pub fn chord_parts(&self, chord: &str) -> Result<Vec<Vec<u8>>> {
         self.read(|connection| chords::parts(connection, chord))
+    }
+
+    /// Prolongs the claim of a chord's body; false if it is no longer the token's.
+    pub fn extend_chord_claim(&self, chord: &str, token: &str, claim_s: f64) -> Result<bool> {
+        self.write(Commit::Durable, |transaction| chords::extend(transaction, chord, token, now_s() + claim_s))
     }
 
     /// The body was sent by the holder of a token: the parts can go.

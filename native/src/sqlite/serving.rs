@@ -4,6 +4,8 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rusqlite::Connection;
+
 use super::bell::{Bell, Word, bit_of};
 use super::database::{Commit, Database};
 use super::liveness::Liveness;
@@ -157,6 +159,7 @@ impl Serving {
     fn sign_on(&mut self, database: &mut Database, consumer: &Consumer, news: &mut Vec<News>) -> Result<()> {
         let now_ns = self.session.clock.monotonic_ns();
         let (before, boot, liveness) = (self.node, &self.boot, self.liveness.as_ref());
+        let names = self.session.queue_names();
         let (node, sources, reclaimed) = database.write(Commit::Relaxed, |transaction| {
             let mut node = before;
             if node == 0 || !nodes::renew(transaction, node, now_ns)? {
@@ -165,11 +168,7 @@ impl Serving {
                 liveness.map(|liveness| liveness.hold(node));
             }
             let reclaimed = nodes::reclaim(transaction, node, boot, now_ns, liveness)?;
-            let mut sources = Vec::with_capacity(consumer.queues.len());
-            for (index, name) in consumer.queues.iter().enumerate() {
-                sources.push(Source { index: index as u16, id: messages::queue_id(transaction, name)? });
-            }
-            Ok((node, sources, reclaimed))
+            Ok((node, sources_of(transaction, &names)?, reclaimed))
         })?;
         self.attempts.reset();
         (self.node, self.sources) = (node, sources);
@@ -248,6 +247,10 @@ impl Serving {
     }
 
     fn attempt(&mut self, database: &mut Database, work: &Work) -> Result<Done> {
+        if self.session.queue_count() > self.sources.len() {
+            let names = self.session.queue_names();
+            self.sources = database.write(Commit::Relaxed, |transaction| sources_of(transaction, &names))?;
+        }
         if work.renew_ns.is_some() {
             self.check_file(database)?;
         }
@@ -397,4 +400,13 @@ impl Serving {
             })
             .collect()
     }
+}
+
+/// The file's numbers of queues; made for those that are new.
+fn sources_of(transaction: &Connection, names: &[String]) -> rusqlite::Result<Vec<Source>> {
+    names
+        .iter()
+        .enumerate()
+        .map(|(index, name)| Ok(Source { index: index as u16, id: messages::queue_id(transaction, name)? }))
+        .collect()
 }

@@ -94,6 +94,8 @@ pub(crate) struct State {
     /// Active queues in reading order.
     pub(crate) cycle: Vec<u16>,
     cycle_changed: bool,
+    /// Queues that were not configured; their numbers follow those that were.
+    added: Vec<String>,
     pub(crate) news: Vec<News>,
     pub(crate) store_events: Vec<StoreEvent>,
     /// The thread sleeps; true inside if it knows of a demand.
@@ -164,8 +166,32 @@ impl Session {
 
     /// The bits to which the thread listens.
     pub(crate) fn bits(&self) -> u32 {
-        let queues = self.consumer.as_ref().map_or(&[][..], |consumer| &consumer.queues);
-        queues.iter().fold(self.own_bit, |bits, queue| bits | bit_of(queue.as_bytes()))
+        self.queue_names().iter().fold(self.own_bit, |bits, queue| bits | bit_of(queue.as_bytes()))
+    }
+
+    /// The queues by number.
+    pub(crate) fn queue_names(&self) -> Vec<String> {
+        let configured = self.consumer.as_ref().map_or(&[][..], |consumer| &consumer.queues);
+        configured.iter().chain(&self.lock().added).cloned().collect()
+    }
+
+    /// How many queues there are.
+    pub(crate) fn queue_count(&self) -> usize {
+        self.consumer.as_ref().map_or(0, |consumer| consumer.queues.len()) + self.lock().added.len()
+    }
+
+    /// Takes a further queue in; returns its number. It is not read before it is made active.
+    ///
+    /// # Errors
+    ///
+    /// `Config` if there are too many.
+    pub(crate) fn add_queue(&self, name: &str) -> Result<u16> {
+        let number = u16::try_from(self.queue_count()).ok().filter(|number| *number < u16::MAX);
+        let number = number.ok_or_else(|| Error::new(ErrorKind::Config, "queues: more than 65535 queues"))?;
+        self.lock().added.push(name.to_owned());
+        // The thread listens to the bits of the queues that it knew when it fell asleep.
+        self.poke();
+        Ok(number)
     }
 
     /// A client begins: its pipe is registered, the thread started with the first one.

@@ -32,11 +32,14 @@ register()
 
 
 class SQLiteBackend(KeyValueStoreBackend):
-    """Results in a file that the processes of one machine share."""
+    """Results in a file that the processes of one machine share.
+
+    ``implements_incr`` stays false although :meth:`incr` is there: Celery would put its own way of counting chords in
+    the place of ours, which stores every header and counts a part as often as it is delivered.
+    """
 
     supports_autoexpire = True
     supports_native_join = True
-    implements_incr = True
     persistent = True
     #: What a row may hold; the native side refuses more.
     _MAX_STR_VALUE_SIZE = 512 * 1024 * 1024

@@ -16,12 +16,12 @@ from celery.exceptions import ChordError
 from celery.result import GroupResult, allow_join_result
 from celery.utils.log import get_logger
 
+from pyworker.backends.chord_counting import CLAIM_S, CLAIMED_BY_ANOTHER, NOTHING, is_ours_at_last
+
 if TYPE_CHECKING:
     from pyworker._native import SqliteFile
 
 logger = get_logger("celery.backends.sqlite")
-
-_SHORTEST_CLAIM_S = 30.0
 
 
 def on_chord_part(backend: Any, file: SqliteFile, request: Any, state: str, result: Any) -> None:
@@ -31,20 +31,28 @@ def on_chord_part(backend: Any, file: SqliteFile, request: Any, state: str, resu
         return
     app, token = backend.app, uuid4().hex
     part = backend.encode([1, task_id, state, backend.encode_result(result, state)])
-    is_last = file.add_chord_part(
-        group_id,
-        f"{task_id}:{index}",
-        math.inf if index is None else float(index),
-        part.encode() if isinstance(part, str) else part,
-        token=token,
-        claim_s=max(_SHORTEST_CLAIM_S, (app.conf.result_chord_join_timeout or 0) * 2),
-        expires_s=backend.expires,
-    )
-    if not is_last:
+
+    def count() -> int:
+        return file.add_chord_part(
+            group_id,
+            f"{task_id}:{index}",
+            math.inf if index is None else float(index),
+            part.encode() if isinstance(part, str) else part,
+            token=token,
+            claim_s=CLAIM_S + (app.conf.result_chord_join_timeout or 0) * 2,
+            expires_s=backend.expires,
+        )
+
+    counted = count()
+    if counted == NOTHING or (counted == CLAIMED_BY_ANOTHER and not is_ours_at_last(count, group_id, logger)):
         return
     body = maybe_signature(request.chord, app=app)
     try:
-        body.delay(_values(backend, file, group_id))
+        values = _values(backend, file, group_id)
+        if not file.extend_chord_claim(group_id, token, CLAIM_S):
+            logger.warning("Chord %r took too long to be joined: another has claimed its body", group_id)
+            return
+        body.delay(values)
     except ChordError as error:
         logger.error("Chord %r raised: %r", group_id, error, exc_info=True)
         backend.chord_error_from_stack(body, exc=error)
@@ -65,8 +73,11 @@ def _values(backend: Any, file: SqliteFile, group_id: str) -> list[Any]:
     header = GroupResult.restore(group_id, app=backend.app)
     if header is not None:
         header.on_ready()
-        with allow_join_result():
-            joined: list[Any] = header.join_native(timeout=backend.app.conf.result_chord_join_timeout, propagate=True)
+        try:
+            with allow_join_result():
+                joined: list[Any] = header.join_native(timeout=backend.app.conf.result_chord_join_timeout)
+        except Exception as error:
+            raise ChordError(f"Join error: {error!r}") from error
         return joined
     return [_value(backend, part) for part in file.chord_parts(group_id)]
 
