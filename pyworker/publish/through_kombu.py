@@ -53,7 +53,7 @@ def publish(
             delivery_mode=destination.delivery_mode,
             declare=_declared(destination),
             headers=message.headers,
-            priority=message.priority or None,
+            priority=message.priority,
             **properties,
         )
     except (KombuError, OSError, *producer.connection.connection_errors, *producer.connection.channel_errors) as error:

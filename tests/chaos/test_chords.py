@@ -17,7 +17,7 @@ import redis
 from pyworker import chord, exceptions
 from support.kinds import Kind
 from support.processes import children_of
-from support.recording import Recorder
+from support.redis_recording import RedisRecorder
 from support.redis_server import RedisServer
 from support.waiting import eventually
 from support.worker import APPS, WorkerProcess
@@ -115,7 +115,7 @@ def test_a_chord_survives_double_deliveries_and_kills(
     tasks = chorded.tasks
     result = chord(tasks.surely.s(number, 0.002) for number in range(size))(tasks.body.s())
     assert deliver_some_twice(chorded.server, randomness, 0.1) == size // 10
-    with Recorder(chorded.server.url) as recorder, chorded.worker:
+    with RedisRecorder(chorded.server.url) as recorder, chorded.worker:
         with Killer(chorded, randomness, pause_s=0.1, limit=size // 50) as killer:
             assert result.get(timeout=120 if size > 1000 else 60) == [size, size * (size - 1) // 2]
         eventually(lambda: not drained_of(chorded.server), deadline_s=60, what="the queue is empty")

@@ -2,10 +2,17 @@
 
 import json
 import os
+from urllib.parse import urlsplit
 
 import pytest
+from proj.tasks import app
 
-from support.recording import Recorder
+from support.rabbitmq_recording import RabbitmqRecorder
+from support.redis_recording import RedisRecorder
+from support.sqlite_recording import SqliteRecorder
+
+BROKER = os.environ["TEST_BROKER_URL"]
+RECORDERS = {"redis": RedisRecorder, "amqp": RabbitmqRecorder, "sqlite": SqliteRecorder}
 
 
 def pytest_configure(config):
@@ -14,7 +21,7 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session")
 def recorder():
-    with Recorder(os.environ["TEST_BROKER_URL"]) as running:
+    with RECORDERS[urlsplit(BROKER).scheme](BROKER) as running:
         yield running
 
 
@@ -23,7 +30,7 @@ def recorded(recorder, request):
     """Give each example its messages, those of the worker included: it ends when all of its tasks have ended."""
     recorder.begin()
     yield
-    recorder.wait_until_done()
+    recorder.wait_until_done(lambda task_id: app.AsyncResult(task_id).ready())
     request.config.recorded[request.node.name] = recorder.take()
 
 

@@ -1,4 +1,4 @@
-"""The differential test: the guide's examples with our API and worker, and the same text with Celery's.
+"""The differential test: the guide's examples with our API and worker, and the same text with Celery's, on each broker.
 
 Both must be green, and ids aside they must publish the same messages, header by header: the client its own, the
 worker those that follow from them.
@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from pprint import pformat
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,6 +22,7 @@ import pytest
 
 from support.comparing import normal
 from support.kinds import Kind
+from support.rabbitmq_server import RabbitmqHost
 from support.redis_server import RedisServer
 from support.worker import WorkerProcess
 
@@ -40,6 +42,12 @@ for name in ("celery", "billiard"):
 """
 
 
+#: What it runs first for stock Celery on SQLite: the transport is ours (``sqlite://`` has no other), client and worker
+#: are Celery's.
+WITH_OUR_TRANSPORT = "import pyworker\n"
+BROKERS = ("redis", "rabbitmq", "sqlite")
+
+
 class Ran(NamedTuple):
     """What came of a run: pytest's exit code and output, and the messages of each example."""
 
@@ -48,33 +56,53 @@ class Ran(NamedTuple):
     messages: dict[str, dict[str, list[dict[str, Any]]]]
 
 
-def prepare(library: str, directory: Path) -> dict[str, str]:
+@contextmanager
+def place(broker: str, directory: Path) -> Iterator[dict[str, str]]:
+    """A broker with a result store; gives their addresses as the environment names them."""
+    with ExitStack() as stack:
+        if broker == "sqlite":
+            url = backend = f"sqlite:///{directory}/queue.db"
+        else:
+            url = backend = stack.enter_context(RedisServer()).url
+        if broker == "rabbitmq":
+            url = stack.enter_context(RabbitmqHost()).trace().url
+        yield {"TEST_BROKER_URL": url, "TEST_RESULT_BACKEND": backend}
+
+
+def prepare(library: str, broker: str, directory: Path) -> dict[str, str]:
     """Copy the examples, with the import line of a library; returns the environment that they need."""
     shutil.copytree(TESTS / "differential", directory, dirs_exist_ok=True)
     for path in directory.rglob("*.py"):
         path.write_text(re.sub(r"^from pyworker import", f"from {library} import", path.read_text(), flags=re.M))
-    search_path = [str(directory), str(TESTS)]
+    first = directory / "first"
+    first.mkdir()
     if library == "pyworker":
-        (directory / "without").mkdir()
-        (directory / "without" / "sitecustomize.py").write_text(WITHOUT_CELERY)
-        search_path.insert(0, str(directory / "without"))
-    return {"PYTHONPATH": os.pathsep.join(search_path), "TEST_RECORD": str(directory / "record.json")}
+        (first / "sitecustomize.py").write_text(WITHOUT_CELERY)
+    elif broker == "sqlite":
+        (first / "sitecustomize.py").write_text(WITH_OUR_TRANSPORT)
+    notes = directory / "notes"
+    notes.mkdir()
+    return {
+        "PYTHONPATH": os.pathsep.join([str(first), str(directory), str(TESTS)]),
+        "TEST_RECORD": str(directory / "record.json"),
+        "TEST_NOTES": str(notes),
+    }
 
 
-def run(library: str, directory: Path) -> Ran:
-    environment = prepare(library, directory)
-    with RedisServer() as server, WorkerProcess(
-        LIBRARIES[library], "proj.tasks", broker=server.url, options=("-c", "1"), environment=environment,
-        directory=directory,
+def run(library: str, broker: str, directory: Path) -> Ran:
+    environment = prepare(library, broker, directory)
+    with place(broker, directory) as places, WorkerProcess(
+        LIBRARIES[library], "proj.tasks", broker=places["TEST_BROKER_URL"], backend=places["TEST_RESULT_BACKEND"],
+        options=("-c", "1"), environment=environment, directory=directory,
     ) as worker:  # fmt: skip
         process = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:benchmark", "-p", "no:xdist",
              "-c", os.devnull, "--rootdir", str(directory), "-W", "ignore", "--tb", "short", "examples.py"],
             cwd=directory,
-            env={**os.environ, **environment, "TEST_BROKER_URL": server.url, "TEST_RESULT_BACKEND": server.url},
+            env={**os.environ, **environment, **places},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
             check=False,
         )  # fmt: skip
         log = "\n".join(worker.lines[-60:]) if process.returncode else ""
@@ -82,10 +110,10 @@ def run(library: str, directory: Path) -> Ran:
     return Ran(process.returncode, log + process.stdout + process.stderr, json.loads(record.read_text()))
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ran]]:
-    """Both runs."""
-    yield {library: run(library, tmp_path_factory.mktemp(library)) for library in LIBRARIES}
+@pytest.fixture(scope="module", params=BROKERS)
+def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
+    """Both runs on one broker."""
+    return {library: run(library, request.param, tmp_path_factory.mktemp(library)) for library in LIBRARIES}
 
 
 @pytest.mark.slow

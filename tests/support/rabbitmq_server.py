@@ -105,6 +105,11 @@ class RabbitmqHost:
         self.node.manage("PUT", f"permissions/{self.name}/guest", {"configure": ".*", "write": ".*", "read": ".*"})
         return self
 
+    def trace(self) -> Self:
+        """Have the server repeat everything that is published here (``support.rabbitmq_recording``)."""
+        self.node.manage("PUT", f"vhosts/{self.name}", {"tracing": True})
+        return self
+
     def close(self) -> None:
         """Delete the virtual host with everything in it."""
         try:

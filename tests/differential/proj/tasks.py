@@ -2,11 +2,24 @@
 
 import os
 import time
+from pathlib import Path
 
-from pyworker import Celery, group
+from kombu import Exchange, Queue
+
+from pyworker import Celery, Task, group
+
+#: What error callbacks write down: a file for each failed task.
+NOTES = Path(os.environ["TEST_NOTES"])
 
 app = Celery("proj", broker=os.environ["TEST_BROKER_URL"], backend=os.environ["TEST_RESULT_BACKEND"])
-app.conf.update(broker_connection_retry_on_startup=True, result_extended=True)
+app.conf.update(
+    broker_connection_retry_on_startup=True,
+    result_extended=True,
+    task_queues=[
+        Queue("celery", Exchange("celery"), routing_key="celery"),
+        Queue("video", Exchange("video", type="topic"), routing_key="video.#"),
+    ],
+)
 
 
 @app.task
@@ -64,6 +77,29 @@ def backs_off(self):
     if self.request.retries < 1:
         raise ValueError("not yet")
     return time.time()
+
+
+class SaysWhen(Task):
+    """Says when it would be tried again, instead of doing it."""
+
+    def retry(self, *args, **options):
+        raise KeyError(options["countdown"])
+
+
+@app.task(base=SaysWhen, autoretry_for=(ValueError,), retry_backoff=True, retry_jitter=False)
+def doubles():
+    raise ValueError("not yet")
+
+
+@app.task(base=SaysWhen, autoretry_for=(ValueError,), retry_backoff=3, retry_jitter=False)
+def trebles():
+    raise ValueError("not yet")
+
+
+@app.task(bind=True)
+def compress(self, name):
+    delivery = self.request.delivery_info
+    return [name, delivery["exchange"], delivery["routing_key"]]
 
 
 @app.task(bind=True, max_retries=2)
@@ -126,15 +162,21 @@ def waits_anyway(self, task_id):
     return app.AsyncResult(task_id).get(timeout=5, disable_sync_subtasks=False)
 
 
+def note(task_id, error):
+    """Write a failure down; the file is there when it is complete."""
+    unfinished = NOTES / f"{task_id}.unfinished"
+    unfinished.write_text(f"{type(error).__name__}: {error}")
+    unfinished.rename(NOTES / task_id)
+
+
 @app.task
 def on_error(request, error, traceback):
-    app.backend.client.rpush(f"errors:{request.id}", f"{type(error).__name__}: {error}")
+    note(request.id, error)
 
 
 @app.task
 def old_errback(task_id):
-    error = app.AsyncResult(task_id).result
-    app.backend.client.rpush(f"errors:{task_id}", f"{type(error).__name__}: {error}")
+    note(task_id, app.AsyncResult(task_id).result)
 
 
 @app.task(bind=True)
