@@ -11,17 +11,12 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from pyworker.conf_defaults import BY_NAME, canonical, in_namespace, warn_if_unknown
+from pyworker.conf_types import checked
 from pyworker.exceptions import ImproperlyConfigured
 
-if TYPE_CHECKING:
-    from pyworker.conf_defaults import Setting
-
-_TRUE = frozenset({"true", "yes", "on", "1"})
-_FALSE = frozenset({"false", "no", "off", "0", ""})
-_CONTAINERS = (Mapping, list, tuple, set, frozenset)
 #: Variables of the environment that count before everything else, as in Celery.
 _ENVIRONMENT = {
     "broker_url": "CELERY_BROKER_URL",
@@ -29,71 +24,6 @@ _ENVIRONMENT = {
     "broker_write_url": "CELERY_BROKER_WRITE_URL",
     "result_backend": "CELERY_RESULT_BACKEND",
 }
-_CHOICES: dict[str, tuple[Any, ...]] = {
-    "task_protocol": (1, 2),
-    "task_default_delivery_mode": (1, 2, "1", "2", "transient", "persistent"),
-    "task_default_queue_type": ("classic", "quorum"),
-    "task_create_missing_queue_type": ("classic", "quorum"),
-    "worker_pool_start_method": ("fork", "spawn", "forkserver"),
-}
-
-
-def _refuse(setting: Setting, value: object) -> ImproperlyConfigured:
-    return ImproperlyConfigured(f"{setting.name} must be of type {setting.kind}, got {value!r}")
-
-
-def _number(setting: Setting, value: Any) -> Any:
-    if isinstance(value, bool) and setting.kind == "float":
-        raise _refuse(setting, value)
-    if isinstance(value, str):
-        try:
-            value = int(value) if setting.kind == "int" else float(value)
-        except ValueError:
-            raise _refuse(setting, value) from None
-    if setting.kind == "int" and isinstance(value, float) and value != int(value):
-        raise _refuse(setting, value)
-    if not isinstance(value, (int, float)):
-        raise _refuse(setting, value)
-    return value
-
-
-def _boolean(setting: Setting, value: Any) -> Any:
-    if isinstance(value, str):
-        lowered = value.lower()
-        if lowered not in _TRUE and lowered not in _FALSE:
-            raise _refuse(setting, value)
-        return lowered in _TRUE
-    return value
-
-
-def _checked(name: str, value: Any) -> Any:
-    """Return a value as the setting wants it.
-
-    Raises:
-        ImproperlyConfigured: it cannot be that; names the setting.
-    """
-    setting = BY_NAME.get(name)
-    if setting is None or value is None:
-        return value
-    choices = _CHOICES.get(name)
-    if choices is not None and (isinstance(value, bool) or value not in choices):
-        raise ImproperlyConfigured(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
-    if setting.kind in ("int", "float"):
-        return _number(setting, value)
-    if setting.kind == "bool":
-        return _boolean(setting, value)
-    if setting.kind == "dict" and not isinstance(value, Mapping):
-        raise _refuse(setting, value)
-    if setting.kind == "str" and (isinstance(value, (bool, *_CONTAINERS)) or not _is_text(value)):
-        raise _refuse(setting, value)
-    if setting.kind == "list" and not isinstance(value, (list, tuple, set, frozenset)):
-        raise _refuse(setting, value)
-    return value
-
-
-def _is_text(value: Any) -> bool:
-    """Texts, paths, classes that are named by texts elsewhere, and numbers such as ports."""
-    return isinstance(value, (str, bytes, os.PathLike, type, int))
 
 
 class Settings:
@@ -103,7 +33,7 @@ class Settings:
         own = object.__setattr__
         own(self, "version", 0)
         #: Given to the app's constructor: not touched by a later ``config_from_object``.
-        own(self, "_fixed", {name: _checked(name, value) for name, value in (fixed or {}).items()})
+        own(self, "_fixed", {name: checked(name, value) for name, value in (fixed or {}).items()})
         for name in self._fixed:
             warn_if_unknown(name)
         own(self, "_changes", {})
@@ -170,7 +100,7 @@ class Settings:
             self.before_load()
         if self._source is not None:
             found = self._source()
-            loaded = {name: _checked(name, value) for name, value in found.settings.items()}
+            loaded = {name: checked(name, value) for name, value in found.settings.items()}
             object.__setattr__(self, "_loaded", loaded)
             object.__setattr__(self, "_extra", found.extra)
         object.__setattr__(self, "_is_ready", True)
@@ -284,7 +214,7 @@ class Settings:
     def __setitem__(self, name: str, value: Any) -> None:
         key = canonical(name)
         warn_if_unknown(key, name)
-        self._changes[key] = _checked(key, value)
+        self._changes[key] = checked(key, value)
         self._changed()
 
     def update(self, *sources: Mapping[str, Any], **values: Any) -> None:

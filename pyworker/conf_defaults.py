@@ -10,7 +10,12 @@ from pyworker.exceptions import PyworkerWarning
 
 
 class Setting(NamedTuple):
-    """One setting. ``kind`` is what a value has to be (``any`` if free)."""
+    """One setting.
+
+    ``kind`` is what a value has to be: a type's name, ``names`` (one text or several), ``seconds`` (a number or a
+    ``timedelta``), ``rate`` (``10``, ``"10/m"``), ``zone`` (a time zone or its name), ``any`` if it is free. None is
+    always allowed.
+    """
 
     name: str
     kind: str
@@ -23,15 +28,15 @@ _PUBLISH_RETRY = {"max_retries": 3, "interval_start": 0, "interval_max": 1, "int
 
 #: In the order of the reference.
 SETTINGS: tuple[Setting, ...] = (
-    Setting("accept_content", "any", ("json",), ("CELERY_ACCEPT_CONTENT",)),
-    Setting("result_accept_content", "any", None),
+    Setting("accept_content", "names", ("json",), ("CELERY_ACCEPT_CONTENT",)),
+    Setting("result_accept_content", "names", None),
     Setting("enable_utc", "bool", True),
-    Setting("imports", "any", (), ("CELERY_IMPORTS",)),
-    Setting("include", "any", (), ("CELERY_INCLUDE",)),
-    Setting("timezone", "any", None, ("CELERY_TIMEZONE",)),
+    Setting("imports", "names", (), ("CELERY_IMPORTS",)),
+    Setting("include", "names", (), ("CELERY_INCLUDE",)),
+    Setting("timezone", "zone", None, ("CELERY_TIMEZONE",)),
     Setting("beat_enable_remote_control", "bool", False, ("CELERYBEAT_ENABLE_REMOTE_CONTROL",)),
     Setting("beat_remote_control_max_tick_age", "float", None, ("CELERYBEAT_REMOTE_CONTROL_MAX_TICK_AGE",)),
-    Setting("beat_max_loop_interval", "any", 0, ("CELERYBEAT_MAX_LOOP_INTERVAL",)),
+    Setting("beat_max_loop_interval", "float", 0, ("CELERYBEAT_MAX_LOOP_INTERVAL",)),
     Setting("beat_schedule", "any", {}, ("CELERYBEAT_SCHEDULE",)),
     Setting("beat_scheduler", "any", None, ("CELERYBEAT_SCHEDULER",)),
     Setting("beat_schedule_filename", "str", "celerybeat-schedule", ("CELERYBEAT_SCHEDULE_FILENAME",)),
@@ -48,8 +53,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("broker_connection_max_retries", "int", 100),
     Setting("broker_channel_error_retry", "bool", False),
     Setting("broker_failover_strategy", "str", None),
-    Setting("broker_heartbeat", "any", 120),
-    Setting("broker_heartbeat_checkrate", "any", 3.0),
+    Setting("broker_heartbeat", "float", 120),
+    Setting("broker_heartbeat_checkrate", "float", 3.0),
     Setting("broker_login_method", "str", None),
     Setting("broker_native_delayed_delivery_queue_type", "str", "quorum"),
     Setting("broker_pool_limit", "int", 10),
@@ -129,9 +134,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("result_compression", "str", None, ("CELERY_RESULT_COMPRESSION",)),
     Setting("result_exchange", "str", "celeryresults", ("CELERY_RESULT_EXCHANGE",)),
     Setting("result_exchange_type", "str", "direct", ("CELERY_RESULT_EXCHANGE_TYPE",)),
-    Setting("result_expires", "any", _ONE_DAY, ("CELERY_TASK_RESULT_EXPIRES",)),
-    Setting("result_chord_expires", "any", None, ("CELERY_RESULT_CHORD_EXPIRES",)),
-    Setting("result_failure_expires", "any", None, ("CELERY_RESULT_FAILURE_EXPIRES",)),
+    Setting("result_expires", "seconds", _ONE_DAY, ("CELERY_TASK_RESULT_EXPIRES",)),
+    Setting("result_chord_expires", "seconds", None, ("CELERY_RESULT_CHORD_EXPIRES",)),
+    Setting("result_failure_expires", "seconds", None, ("CELERY_RESULT_FAILURE_EXPIRES",)),
     Setting("result_persistent", "bool", None, ("CELERY_RESULT_PERSISTENT",)),
     Setting("result_extended", "bool", False, ("CELERY_RESULT_EXTENDED",)),
     Setting("result_serializer", "str", "json", ("CELERY_RESULT_SERIALIZER",)),
@@ -144,7 +149,7 @@ SETTINGS: tuple[Setting, ...] = (
         10000,
         ("CELERY_RESULT_BACKEND_MAX_SLEEP_BETWEEN_RETRIES_MS",),
     ),
-    Setting("result_backend_max_retries", "any", float("inf"), ("CELERY_RESULT_BACKEND_MAX_RETRIES",)),
+    Setting("result_backend_max_retries", "float", float("inf"), ("CELERY_RESULT_BACKEND_MAX_RETRIES",)),
     Setting(
         "result_backend_base_sleep_between_retries_ms",
         "int",
@@ -159,7 +164,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("security_certificate", "str", None, ("CELERY_SECURITY_CERTIFICATE",)),
     Setting("security_cert_store", "str", None, ("CELERY_SECURITY_CERT_STORE",)),
     Setting("security_key", "str", None, ("CELERY_SECURITY_KEY",)),
-    Setting("security_key_password", "bytes", None, ("CELERY_SECURITY_KEY_PASSWORD",)),
+    Setting("security_key_password", "str", None, ("CELERY_SECURITY_KEY_PASSWORD",)),
     Setting("security_digest", "str", "sha256", ("CELERY_SECURITY_DIGEST",)),
     Setting("database_url", "str", None, ("CELERY_RESULT_DBURI",)),
     Setting(
@@ -190,8 +195,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("task_default_exchange", "str", None, ("CELERY_DEFAULT_EXCHANGE",)),
     Setting("task_default_exchange_type", "str", "direct", ("CELERY_DEFAULT_EXCHANGE_TYPE",)),
     Setting("task_default_routing_key", "str", None, ("CELERY_DEFAULT_ROUTING_KEY",)),
-    Setting("task_default_rate_limit", "any", None, ("CELERY_DEFAULT_RATE_LIMIT",)),
-    Setting("task_default_priority", "any", None, ("CELERY_DEFAULT_PRIORITY",)),
+    Setting("task_default_rate_limit", "rate", None, ("CELERY_DEFAULT_RATE_LIMIT",)),
+    Setting("task_default_priority", "int", None, ("CELERY_DEFAULT_PRIORITY",)),
     Setting("task_eager_propagates", "bool", False, ("CELERY_EAGER_PROPAGATES_EXCEPTIONS",)),
     Setting("task_ignore_result", "bool", False, ("CELERY_IGNORE_RESULT",)),
     Setting("task_store_eager_result", "bool", False, ("CELERY_STORE_EAGER_RESULT",)),
@@ -222,7 +227,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("worker_soft_shutdown_timeout", "float", 0.0, ("CELERYD_SOFT_SHUTDOWN_TIMEOUT",)),
     Setting("worker_enable_soft_shutdown_on_idle", "bool", False, ("CELERYD_ENABLE_SOFT_SHUTDOWN_ON_IDLE",)),
-    Setting("worker_concurrency", "any", None, ("CELERYD_CONCURRENCY",)),
+    Setting("worker_concurrency", "int", None, ("CELERYD_CONCURRENCY",)),
     Setting("worker_consumer", "any", None, ("CELERYD_CONSUMER",)),
     Setting("worker_direct", "bool", False, ("CELERY_WORKER_DIRECT",)),
     Setting("worker_disable_rate_limits", "bool", False, ("CELERY_DISABLE_RATE_LIMITS",)),

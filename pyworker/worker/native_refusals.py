@@ -1,10 +1,11 @@
-"""Settings that a worker of our own app cannot honour: refused at start, never silently without effect."""
+"""What a worker of our own app cannot honour: refused or warned of at start, never silently without effect."""
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
-from pyworker.app.defaults import DEFAULTS
+from pyworker.conf_effects import refused, without_effect
 from pyworker.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
@@ -13,17 +14,7 @@ if TYPE_CHECKING:
     from pyworker.conf import Settings
     from pyworker.task import Task
 
-#: Why a setting other than the default cannot be had.
-_REASONS = {
-    "worker_agent": "there are no agents; what they did is done by a process manager",
-    "worker_consumer": "the consumer is native, not a class",
-    "worker_direct": "there are no queues of single workers; give workers queues by -Q",
-    "worker_timer": "timers are native, not a class",
-    "worker_pool_start_method": "children are forked by a server that has no threads; use fork",
-    "task_protocol": "only protocol 2 is published; protocol 1 is understood",
-    "task_create_missing_queue_type": "queue types are not declared yet; declare quorum queues by hand",
-    "task_default_queue_type": "queue types are not declared yet; declare quorum queues by hand",
-}
+logger = logging.getLogger("celery.worker")
 
 
 def refuse_settings(conf: Settings) -> None:
@@ -32,10 +23,14 @@ def refuse_settings(conf: Settings) -> None:
     Raises:
         ImproperlyConfigured: names the setting, its value and the reason.
     """
-    for name, reason in _REASONS.items():
-        value = conf[name]
-        if value is not None and value != DEFAULTS[name]:
-            raise ImproperlyConfigured(f"{name}: {value!r} is not supported: {reason}")
+    for name, reason in refused(conf):
+        raise ImproperlyConfigured(f"{name}: {conf[name]!r} is not supported: {reason}")
+
+
+def warn_of_settings(conf: Settings) -> None:
+    """Log a warning for each setting that was given and changes nothing, with the reason."""
+    for name, reason in without_effect(conf):
+        logger.warning("The setting %s has no effect: %s.", name, reason)
 
 
 def refuse_tasks(tasks: Iterable[Task[..., object]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import warnings
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -59,7 +60,7 @@ def test_a_namespace_is_looked_through_whole() -> None:
     source = SimpleNamespace(CELERY_TASK_ROUTS={}, CELERY_WORKER_CONCURRENCY="3", OTHER=1, celery_enable_utc=False)
     app.config_from_object(source, namespace="CELERY")
     with pytest.warns(PyworkerWarning, match="CELERY_TASK_ROUTS is not a known setting; did you mean task_routes"):
-        assert app.conf.worker_concurrency == "3"
+        assert app.conf.worker_concurrency == 3
     assert app.conf.enable_utc is False
 
 
@@ -78,7 +79,16 @@ def test_what_else_a_module_holds_is_nobodys_business_but_can_be_read() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("worker_concurrency", [], None),
+        ("result_backend", [], None),
+        ("imports", "a, b", None),
+        ("timezone", datetime.timezone.utc, None),
+        ("task_default_rate_limit", "100/m", None),
+        ("worker_concurrency", [], "must be of type int"),
+        ("task_default_rate_limit", "100/d", "must be of type rate"),
+        ("result_expires", "soon", "must be of type seconds"),
+        ("imports", [1], "must be of type names"),
+        ("timezone", 3, "must be of type zone"),
+        ("broker_heartbeat", "often", "must be of type float"),
         ("worker_prefetch_multiplier", "many", "must be of type int"),
         ("worker_prefetch_multiplier", 1.5, "must be of type int"),
         ("task_soft_time_limit", True, "must be of type float"),
@@ -112,7 +122,7 @@ def test_texts_become_what_the_setting_is() -> None:
     app.conf.worker_state_db = Path("x")
     assert (app.conf.worker_prefetch_multiplier, app.conf.task_acks_late, app.conf.task_time_limit) == (2, True, 1.5)
     app.config_from_cmdline(["broker.heartbeat=10", ".concurrency=4"], namespace="worker")
-    assert (app.conf.broker_heartbeat, app.conf.worker_concurrency) == ("10", "4")
+    assert (app.conf.broker_heartbeat, app.conf.worker_concurrency) == (10, 4)
     with pytest.raises(ImproperlyConfigured, match="write name=value"):
         app.config_from_cmdline(["broker_heartbeat"])
 
