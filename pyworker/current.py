@@ -60,6 +60,18 @@ def find_current_app() -> Celery | None:
     return _here.app or _default_app
 
 
+def app_or_default(app: Celery | None = None) -> Celery:
+    """Return the given app, else the current one.
+
+    Raises:
+        ImproperlyConfigured: there is none; none is made up.
+    """
+    found = app if app is not None else find_current_app()
+    if found is None:
+        raise ImproperlyConfigured("there is no app yet: make one with pyworker.Celery(...), or pass app=")
+    return found
+
+
 def get_current_task() -> Task[Any, Any] | None:
     """Return the task that this thread runs."""
     return task_stack.top

@@ -8,25 +8,12 @@ from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, TypeVar, over
 from pyworker.app.base import Celery
 from pyworker.builtins import share_builtins
 from pyworker.current import Stack, find_current_app
-from pyworker.exceptions import ImproperlyConfigured
 from pyworker.request import Context
 from pyworker.shared import share_task
 from pyworker.task import Task
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-def app_or_default(app: Celery | None = None) -> Celery:
-    """Return the given app, else the current one.
-
-    Raises:
-        ImproperlyConfigured: there is none; none is made up.
-    """
-    found = app if app is not None else find_current_app()
-    if found is None:
-        raise ImproperlyConfigured("there is no app yet: make one with pyworker.Celery(...)")
-    return found
 
 
 @overload

@@ -7,8 +7,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pyworker.canvas.stamping import merged_stamps
-from pyworker.current import find_current_app
-from pyworker.exceptions import ImproperlyConfigured
+from pyworker.current import app_or_default
 from pyworker.identifiers import reply_address, uuid
 
 if TYPE_CHECKING:
@@ -157,12 +156,7 @@ class Signature(dict[str, Any]):
         """The app that the call will be made in."""
         if self._app is not None:
             return self._app
-        if self._type is not None:
-            return self._type.app
-        app = find_current_app()
-        if app is None:
-            raise ImproperlyConfigured("there is no app: make one with Celery(...) first, or pass app=")
-        return app
+        return self._type.app if self._type is not None else app_or_default()
 
     @property
     def type(self) -> Task[Any, Any]:

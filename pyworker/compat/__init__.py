@@ -32,11 +32,12 @@ def adapt(app: object) -> WorkerApp:
     Raises:
         NotAnApplication: the object is neither a ``celery.Celery`` nor one of ours.
     """
-    if _is_instance(app, _CELERY_APP_CLASS):
-        return cast("WorkerApp", import_module("pyworker.compat.celery.adapter").CeleryWorkerApp(app))
-    if _is_instance(app, _OWN_APP_CLASS):
-        return cast("WorkerApp", import_module("pyworker.worker.native").NativeWorkerApp(app))
-    raise NotAnApplication(f"{app!r} is not a Celery application")
+    return cast(
+        "WorkerApp",
+        _view(
+            app, ("pyworker.compat.celery.adapter", "CeleryWorkerApp"), ("pyworker.worker.native", "NativeWorkerApp")
+        ),
+    )
 
 
 def operate(app: object) -> Operations:
@@ -45,10 +46,21 @@ def operate(app: object) -> Operations:
     Raises:
         NotAnApplication: the object is neither a ``celery.Celery`` nor one of ours.
     """
-    if _is_instance(app, _CELERY_APP_CLASS):
-        return cast("Operations", import_module("pyworker.compat.celery.operations").CeleryOperations(app))
-    if _is_instance(app, _OWN_APP_CLASS):
-        return cast("Operations", import_module("pyworker.operations.own").OwnOperations(app))
+    return cast(
+        "Operations",
+        _view(
+            app,
+            ("pyworker.compat.celery.operations", "CeleryOperations"),
+            ("pyworker.operations.own", "OwnOperations"),
+        ),
+    )
+
+
+def _view(app: object, of_celerys: tuple[str, str], of_ours: tuple[str, str]) -> Any:
+    """Return what shows an application, made by the class (module, name) for its library."""
+    for app_class, (module, name) in ((_CELERY_APP_CLASS, of_celerys), (_OWN_APP_CLASS, of_ours)):
+        if _is_instance(app, app_class):
+            return getattr(import_module(module), name)(app)
     raise NotAnApplication(f"{app!r} is not a Celery application")
 
 

@@ -18,7 +18,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from urllib.request import HTTPErrorProcessor, Request, build_opener
 
-from pyworker.app.sharing import app_or_default, shared_task
+from pyworker.app.sharing import shared_task
+from pyworker.current import app_or_default
 
 if TYPE_CHECKING:
     from pyworker.app.base import Celery

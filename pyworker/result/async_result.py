@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from pyworker import states
-from pyworker.current import refuse_to_block
+from pyworker.current import app_or_default, refuse_to_block
 from pyworker.exceptions import IncompleteStream, TimeoutError
-from pyworker.result.base import ResultBase, as_exception, control_of, current_app, given, result_from_tuple
+from pyworker.result.base import ResultBase, as_exception, given, result_from_tuple
 
 if TYPE_CHECKING:
     from pyworker.app import Celery
@@ -45,6 +45,7 @@ class AsyncResult(ResultBase, Generic[Value]):
         "task_name",
     )
 
+    id: str
     TimeoutError = TimeoutError
 
     def __init__(
@@ -58,7 +59,7 @@ class AsyncResult(ResultBase, Generic[Value]):
         if id is None:
             raise ValueError(f"AsyncResult requires valid id, not {type(id)}")
         self.id = id
-        self.app = app if app is not None else current_app()
+        self.app: Celery = app_or_default(app)
         self._backend = backend
         self.task_name = task_name
         self.parent: Any = parent
@@ -123,12 +124,9 @@ class AsyncResult(ResultBase, Generic[Value]):
         """
         if self.ignored:
             return cast("Value", None)
-        if disable_sync_subtasks:
-            refuse_to_block()
-        follows = follow_parents and propagate and self.parent is not None
+        check = self._before_waiting(disable_sync_subtasks, follow_parents and propagate)
         if self._meta is None:
-            # A task's own failure says more than that of what was before it, so parents are looked at while waiting.
-            tick = _both(self._raise_parent_error if follows else None, on_interval)
+            tick = _both(check, on_interval)
             for _, meta in self.backend.wait_for([self.id], timeout_s=timeout, on_message=on_message, on_interval=tick):
                 self.learn(meta)
         return self._value(propagate, callback, PROPAGATE_STATES)
@@ -152,15 +150,21 @@ class AsyncResult(ResultBase, Generic[Value]):
         """
         if self.ignored:
             return cast("Value", None)
-        if disable_sync_subtasks:
-            refuse_to_block()
-        follows = follow_parents and propagate and self.parent is not None
+        check = self._before_waiting(disable_sync_subtasks, follow_parents and propagate)
         if self._meta is None:
             # Only programs with an event loop load asyncio.
             awaiting = import_module("pyworker.result.awaiting")
-            check = self._raise_parent_error if follows else None
             await awaiting.learn_all([self], timeout, check)
         return self._value(propagate, callback, states.PROPAGATE_STATES)
+
+    def _before_waiting(self, disable_sync_subtasks: bool, follows: bool) -> Callable[[], Any] | None:
+        """Refuse where waiting may block for ever; return what is to be looked at while waiting.
+
+        A task's own failure says more than that of what was before it, so parents are not looked at first.
+        """
+        if disable_sync_subtasks:
+            refuse_to_block()
+        return self._raise_parent_error if follows and self.parent is not None else None
 
     def _value(self, propagate: bool, callback: Callable[[str, Any], Any] | None, raised: Any) -> Value:
         meta = self._known
@@ -321,26 +325,9 @@ class AsyncResult(ResultBase, Generic[Value]):
             self.parent.forget()
         self.backend.forget(self.id)
 
-    def revoke(
-        self,
-        connection: Any = None,
-        terminate: bool = False,
-        signal: str | None = None,
-        wait: bool = False,
-        timeout: float | None = None,
-    ) -> Any:
-        """Tell all workers not to run the task.
-
-        Args:
-            connection: a kombu connection to use.
-            terminate: also end the process that runs it.
-            signal: how to end it, ``TERM`` if not given.
-            wait: wait for the workers' answers and return them.
-            timeout: seconds to wait.
-        """
-        return control_of(self.app).revoke(
-            self.id, terminate=terminate, reply=wait, **given(connection=connection, signal=signal, timeout=timeout)
-        )
+    def task_ids(self) -> str:
+        """The task's id."""
+        return self.id
 
     def revoke_by_stamped_headers(
         self,
@@ -352,9 +339,8 @@ class AsyncResult(ResultBase, Generic[Value]):
         timeout: float | None = None,
     ) -> Any:
         """Tell all workers not to run tasks whose stamps match; arguments as :meth:`revoke`."""
-        return control_of(self.app).revoke_by_stamped_headers(
-            headers, terminate=terminate, reply=wait, **given(connection=connection, signal=signal, timeout=timeout)
-        )
+        options = given(connection=connection, signal=signal, timeout=timeout)
+        return self.app.control.revoke_by_stamped_headers(headers, terminate=terminate, reply=wait, **options)
 
     # -- what follows and what was before
 
@@ -419,11 +405,7 @@ class AsyncResult(ResultBase, Generic[Value]):
 
     def as_tuple(self) -> tuple[Any, Any]:
         """Return ids as plain data: ``((id, parent), None)``."""
-        return (self.id, self.parent.as_tuple() if self.parent is not None else None), None
-
-    def as_list(self) -> list[str]:
-        """Return the ids of this task and those before it."""
-        return [self.id, *(self.parent.as_list() if self.parent is not None else [])]
+        return (self.id, self.parent_tuple()), None
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, AsyncResult):

@@ -9,6 +9,7 @@ from typing import Any
 from pyworker import states
 from pyworker.backends.base import AsyncBackend, Meta
 from pyworker.exceptions import TimeoutError
+from pyworker.result.result_set import by_store
 
 _CHECK_S = 1.0
 
@@ -48,10 +49,7 @@ async def learn_all(
 
 async def _learn(results: Sequence[Any], is_failure_enough: bool) -> None:
     by_id: dict[str, list[Any]] = {}
-    stores: dict[int, tuple[Any, list[str]]] = {}
     for result in results:
-        if result.id not in by_id:
-            stores.setdefault(id(result.backend), (result.backend, []))[1].append(result.id)
         by_id.setdefault(result.id, []).append(result)
     failed = asyncio.Event()
 
@@ -61,7 +59,10 @@ async def _learn(results: Sequence[Any], is_failure_enough: bool) -> None:
         if meta["status"] in states.PROPAGATE_STATES:
             failed.set()
 
-    waits = [asyncio.ensure_future(_wait(store, ids, learn)) for store, ids in stores.values()]
+    waits = [
+        asyncio.ensure_future(_wait(store, [result.id for result in asked], learn))
+        for store, asked in by_store(same[0] for same in by_id.values())
+    ]
     every = asyncio.gather(*waits)
     first_failure = asyncio.ensure_future(failed.wait()) if is_failure_enough else None
     try:

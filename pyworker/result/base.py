@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pyworker.current import find_current_app
-from pyworker.exceptions import ImproperlyConfigured
+from pyworker.current import app_or_default
 
 if TYPE_CHECKING:
     from pyworker.app import Celery
@@ -16,30 +14,47 @@ class ResultBase:
     """Base of the results of one task and of many.
 
     Attributes:
+        id: the task's or group's id; a set of results has none.
         parent: the result of what was before, in a chain.
     """
 
     __slots__ = ()
 
+    app: Any
+    id: Any = None
     parent: Any = None
 
+    def task_ids(self) -> str | list[str]:
+        """The id of the task, or of all tasks."""
+        raise NotImplementedError
 
-def current_app() -> Celery:
-    """Return the app of results that were made without one.
+    def parent_tuple(self) -> Any:
+        """Return :meth:`as_tuple` of what was before, None if nothing was."""
+        return None if self.parent is None else self.parent.as_tuple()
 
-    Raises:
-        ImproperlyConfigured: there is none yet.
-    """
-    app = find_current_app()
-    if app is None:
-        raise ImproperlyConfigured("there is no app: make one with Celery(...) first, or pass app=")
-    return app
+    def as_list(self) -> list[str]:
+        """Return the ids of this and of what was before."""
+        return [str(self.id), *(self.parent.as_list() if self.parent is not None else [])]
 
+    def revoke(
+        self,
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> Any:
+        """Tell all workers not to run the task, or any of the tasks.
 
-def control_of(app: Any) -> Any:
-    """Return what sends remote control commands for an app."""
-    found = getattr(app, "control", None)
-    return found if found is not None else import_module("pyworker.control_client").ControlClient(app)
+        Args:
+            connection: a kombu connection to use.
+            terminate: also end the process that runs it.
+            signal: how to end it, ``TERM`` if not given.
+            wait: wait for the workers' answers and return them.
+            timeout: seconds to wait.
+        """
+        options = given(connection=connection, signal=signal, timeout=timeout)
+        return self.app.control.revoke(self.task_ids(), terminate=terminate, reply=wait, **options)
 
 
 def given(**options: Any) -> dict[str, Any]:
@@ -56,7 +71,7 @@ def result_from_tuple(stored: Any, app: Celery | None = None) -> Any:
     """Rebuild a result from what ``as_tuple()`` returned: ``((id, parent), None or [results])``."""
     if isinstance(stored, ResultBase):
         return stored
-    app = app if app is not None else current_app()
+    app = app_or_default(app)
     head, members = stored
     identifier, parent = head if isinstance(head, (list, tuple)) else (head, None)
     above = result_from_tuple(parent, app) if parent else None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from pyworker.result.base import current_app, result_from_tuple
+from pyworker.current import app_or_default
+from pyworker.result.base import result_from_tuple
 from pyworker.result.result_set import ResultSet
 
 if TYPE_CHECKING:
@@ -51,18 +52,13 @@ class GroupResult(ResultSet):
     @classmethod
     def restore(cls, id: str, backend: Backend | None = None, app: Celery | None = None) -> Any:
         """Return a stored group, None if there is none of that id."""
-        app = app if app is not None else current_app()
+        app = app_or_default(app)
         stored = (backend or app.backend).restore_group(id)
         return None if stored is None else result_from_tuple(stored, app)
 
     def as_tuple(self) -> tuple[Any, Any]:
         """Return ids as plain data: ``((id, parent), [results])``."""
-        parent = self.parent.as_tuple() if self.parent is not None else None
-        return (self.id, parent), [result.as_tuple() for result in self.results]
-
-    def as_list(self) -> list[str]:
-        """Return the ids of the group and of what was before."""
-        return [str(self.id), *(self.parent.as_list() if self.parent is not None else [])]
+        return (self.id, self.parent_tuple()), [result.as_tuple() for result in self.results]
 
     def forget(self) -> None:
         """Delete the results and what was before."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pyworker import states
-from pyworker.current import refuse_to_block
-from pyworker.result.base import ResultBase, control_of, current_app, given
+from pyworker.current import app_or_default, refuse_to_block
+from pyworker.result.base import ResultBase
 
 if TYPE_CHECKING:
     from pyworker.app import Celery
@@ -33,7 +33,7 @@ class ResultSet(ResultBase):
     def app(self) -> Celery:
         """The app of these results."""
         if self._app is None:
-            self._app = self.results[0].app if self.results else current_app()
+            self._app = self.results[0].app if self.results else app_or_default()
         return self._app
 
     @app.setter
@@ -114,11 +114,8 @@ class ResultSet(ResultBase):
     def _states(self) -> list[list[str]]:
         """The states of each member's tasks, after one look at the store for all that are not known to be done."""
         members = [list(leaves([member])) for member in self.results]
-        unknown: dict[int, tuple[Backend, list[Any]]] = {}
-        for leaf in (leaf for member in members for leaf in member if leaf._meta is None):
-            unknown.setdefault(id(leaf.backend), (leaf.backend, []))[1].append(leaf)
         found: dict[int, str] = {}
-        for backend, asked in unknown.values():
+        for backend, asked in by_store(leaf for member in members for leaf in member if leaf._meta is None):
             metas = backend.get_many([leaf.id for leaf in asked])
             for leaf in asked:
                 meta = metas.get(leaf.id)
@@ -280,9 +277,8 @@ class ResultSet(ResultBase):
                 waited.setdefault(leaf.id, []).append((leaf, member))
         if not waited:
             return
-        store = next(iter(waited.values()))[0][0].backend
-        for task_id, meta in store.wait_for(
-            list(waited), timeout_s=timeout, on_message=on_message, on_interval=on_interval
+        for task_id, meta in _finished(
+            [entries[0][0] for entries in waited.values()], timeout, on_message, on_interval
         ):
             for leaf, member in waited[task_id]:
                 leaf.learn(meta)
@@ -321,19 +317,9 @@ class ResultSet(ResultBase):
         for result in self.results:
             result.forget()
 
-    def revoke(
-        self,
-        connection: Any = None,
-        terminate: bool = False,
-        signal: str | None = None,
-        wait: bool = False,
-        timeout: float | None = None,
-    ) -> Any:
-        """Tell all workers not to run these tasks; arguments as :meth:`AsyncResult.revoke`."""
-        return control_of(self.app).revoke(
-            [leaf.id for leaf in leaves(self.results)], terminate=terminate, reply=wait,
-            **given(connection=connection, signal=signal, timeout=timeout),
-        )  # fmt: skip
+    def task_ids(self) -> list[str]:
+        """The ids of all tasks, those of groups in the set included."""
+        return [leaf.id for leaf in leaves(self.results)]
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.results)
@@ -361,3 +347,26 @@ def leaves(results: Iterable[Any]) -> Iterator[Any]:
             yield from leaves(result.results)
         else:
             yield result
+
+
+def by_store(results: Iterable[Any]) -> list[tuple[Backend, list[Any]]]:
+    """Return the stores of results of single tasks, each with its results; mostly there is one."""
+    stores: dict[int, tuple[Backend, list[Any]]] = {}
+    for result in results:
+        stores.setdefault(id(result.backend), (result.backend, []))[1].append(result)
+    return list(stores.values())
+
+
+def _finished(
+    results: Sequence[Any],
+    timeout: float | None,
+    on_message: Callable[[Meta], Any] | None,
+    on_interval: Callable[[], Any] | None,
+) -> Iterator[tuple[str, Meta]]:
+    """Yield the metas of tasks as they are done, of one store after the other."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    for store, asked in by_store(results):
+        left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+        yield from store.wait_for(
+            [result.id for result in asked], timeout_s=left_s, on_message=on_message, on_interval=on_interval
+        )
