@@ -28,6 +28,16 @@ class Queue(NamedTuple):
     declared: Any = None
 
 
+#: Queues that one worker alone consumes from (``worker_direct``): what their names end with, and their exchange.
+_DIRECT_ENDING = ".dq2"
+_DIRECT_EXCHANGE = "C.dq2"
+
+
+def direct_queue(hostname: str) -> Queue:
+    """Return the queue of one worker alone, given the node's name."""
+    return Queue(hostname + _DIRECT_ENDING, _DIRECT_EXCHANGE, "direct", hostname)
+
+
 class Destination(NamedTuple):
     """Where a message goes, and what its delivery info says about that."""
 
@@ -99,6 +109,8 @@ class Router:
             QueueNotFound: it is not configured and must not be made up.
         """
         known = self._queues.get(name)
+        if known is None and name.endswith(_DIRECT_ENDING):
+            known = direct_queue(name.removesuffix(_DIRECT_ENDING))
         if known is None:
             if not self._conf.task_create_missing_queues:
                 raise QueueNotFound(f"Queue {name!r} missing from task_queues")

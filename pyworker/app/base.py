@@ -23,6 +23,8 @@ from pyworker.shared import share_task, shared_count, shared_tasks
 from pyworker.task import Task
 
 if TYPE_CHECKING:
+    from pyworker.app.amqp import AMQP
+    from pyworker.app.loader import Loader
     from pyworker.app.log import Logging
     from pyworker.backends.base import Backend
     from pyworker.control_client import ControlClient
@@ -180,9 +182,21 @@ class Celery(Connecting):
         return self.start(arguments)
 
     @property
+    def amqp(self) -> AMQP:
+        """Queues, routes and kombu's consumers by this app's settings."""
+        # By name, as all of these: most programs only send tasks.
+        found: AMQP = import_module("pyworker.app.amqp").AMQP(self)
+        return found
+
+    @property
+    def loader(self) -> Loader:
+        """Imports the modules that define this app's tasks."""
+        found: Loader = import_module("pyworker.app.loader").Loader(self)
+        return found
+
+    @property
     def control(self) -> ControlClient:
         """Remote control of this app's workers."""
-        # By name, as logging: most programs only send tasks.
         found: ControlClient = import_module("pyworker.control_client").ControlClient(self)
         return found
 

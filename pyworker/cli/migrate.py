@@ -8,21 +8,13 @@ import click
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 
 from pyworker.cli.commands import AppCommand, option_group, told_when_unavailable
+from pyworker.contrib.migrate import migrate_task, renamed, task_name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pyworker.cli.context import CliContext
     from pyworker.operations.protocol import Operations
 
 _option = option_group("Migration Options")
-#: Properties of a message that are given to the publication by other names.
-_SEPARATE = frozenset(
-    (
-        *("application_headers", "content_type", "content_encoding", "headers"),
-        *("delivery_info", "delivery_tag", "body_encoding"),
-    )
-)
 
 
 @click.command(cls=AppCommand)
@@ -78,7 +70,7 @@ class Migration:
         self._timeout_s = timeout
         self._acks = ack_messages
         self._tasks = frozenset((tasks or "").split(",")) - {""}
-        self._names = _renamed(queues)
+        self._names = renamed(queues)
         self._forever = forever
         self._operations: Operations = context.operations()
         self._new_channel = destination.channel()
@@ -119,42 +111,12 @@ class Migration:
             pass  # not there: nothing to move
 
     def _move(self, body: Any, message: Any) -> None:
-        if self._tasks and _task_name(body, message) not in self._tasks:
+        if self._tasks and task_name_of(body, message) not in self._tasks:
             return
         if self._limit is not None and self._count >= self._limit:
             return
-        self._republish(message)
+        migrate_task(self._producer, body, message, self._names)
         self._count += 1
         if self._acks:
             message.ack()
         self._context.echo(f"Migrating task {self._count}/{self._total or '?'}: {body}")
-
-    def _republish(self, message: Any) -> None:
-        info = message.delivery_info
-        headers = dict(message.headers)
-        properties = {key: value for key, value in message.properties.items() if key not in _SEPARATE}
-        # Milliseconds as text in the message, seconds for the publication.
-        expiration = properties.pop("expiration", None)
-        self._producer.publish(
-            message.body if isinstance(message.body, bytes) else str(message.body).encode(),
-            exchange=self._names.get(info["exchange"], info["exchange"]),
-            routing_key=self._names.get(info["routing_key"], info["routing_key"]),
-            # The body was decompressed on arrival.
-            compression=headers.pop("compression", None),
-            headers=headers,
-            content_type=message.content_type,
-            content_encoding=message.content_encoding,
-            expiration=None if expiration is None else float(expiration) / 1000,
-            **properties,
-        )
-
-
-def _task_name(body: Any, message: Any) -> Any:
-    name = message.headers.get("task")
-    return name if name is not None or not isinstance(body, dict) else body.get("task")
-
-
-def _renamed(queues: str | None) -> Mapping[str, str]:
-    """Old and new names from ``a,b:c``."""
-    pairs = (entry.partition(":") for entry in (queues or "").split(",") if entry)
-    return {old: new or old for old, _, new in pairs}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import re
 import sys
-from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,6 @@ from pyworker.control_client import ControlClient
 from pyworker.operations.protocol import NotSupported, RemoteCommand
 from pyworker.operations.remote_commands import REMOTE_COMMANDS
 from pyworker.routing import Router
-from pyworker.signals import import_modules
 from pyworker.transport.redis_url import without_password
 
 if TYPE_CHECKING:
@@ -43,11 +41,7 @@ class OwnOperations:
 
     def load_tasks(self) -> None:
         """Import what the worker imports, and take in the shared tasks."""
-        conf = self._app.conf
-        import_modules.send(sender=self._app)
-        for name in (*(conf.imports or ()), *(conf.include or ())):
-            import_module(name)
-        self._app.finalize()
+        self._app.loader.import_default_modules()
 
     def connection(self) -> Any:
         """A connection to the broker for writing."""

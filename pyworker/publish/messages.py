@@ -38,7 +38,8 @@ class Message(NamedTuple):
 
     headers: dict[str, Any]
     properties: dict[str, Any]
-    body: tuple[Any, Any, dict[str, Any]]
+    #: Arguments, keyword arguments and what is embedded; in protocol 1 (:mod:`pyworker.publish.protocol_1`) a mapping.
+    body: Any
     #: The serializer's and the compression's name.
     serializer: str | None = None
     compression: str | None = None

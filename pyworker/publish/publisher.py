@@ -167,6 +167,7 @@ class Publisher:
         options = dict(task.execution_options()) if task is not None else {}
         if (
             not router.is_static
+            or conf.task_protocol == 1
             or conf.task_send_sent_event
             or conf.task_compression
             or (options.keys() - _ROUTING_OPTIONS)
@@ -200,6 +201,11 @@ class Publisher:
             call.name, call.task_id, call.args, call.kwargs, options,
             clock=self._clock, repr_levels=conf.task_repr_maxlevels,
         )  # fmt: skip
+        if conf.task_protocol == 1:
+            # By name: few still speak it.
+            message = import_module("pyworker.publish.protocol_1").protocol_1_of(
+                message, options.get("headers"), is_utc=conf.enable_utc
+            )
         destination = self.router.destination(options)
         retry, policy = options.get("retry"), options.get("retry_policy")
         if before_task_publish.receivers:
@@ -240,10 +246,15 @@ class Publisher:
             )  # fmt: skip
 
     def _send_sent_event(self, call: Call, encoded: Encoded) -> None:
-        headers, destination = encoded.message.headers, encoded.destination
-        fields = {key: headers[key] for key in ("root_id", "parent_id", "retries", "eta", "expires")}
+        message, destination = encoded.message, encoded.destination
+        if isinstance(message.body, dict):
+            fields = import_module("pyworker.publish.protocol_1").event_fields(message.body)
+        else:
+            headers = message.headers
+            fields = {key: headers[key] for key in ("root_id", "parent_id", "retries", "eta", "expires")}
+            fields |= {"args": headers["argsrepr"], "kwargs": headers["kwargsrepr"]}
         self._app.send_event(
-            "task-sent", uuid=call.task_id, name=call.name, args=headers["argsrepr"], kwargs=headers["kwargsrepr"],
+            "task-sent", uuid=call.task_id, name=call.name,
             queue=destination.queue or next((found.name for found in destination.declares), None),
             exchange=destination.exchange, routing_key=destination.routing_key, **fields,
         )  # fmt: skip

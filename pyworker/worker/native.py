@@ -6,7 +6,6 @@ import json
 import logging
 import platform
 from datetime import datetime
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kombu.connection import Connection
@@ -15,13 +14,14 @@ from kombu.pidbox import Mailbox
 from pyworker._native import __version__
 from pyworker.backends.chords import ChordParts
 from pyworker.backends.redis import RedisBackend
+from pyworker.backends.sqlite import SqliteBackend
+from pyworker.backends.sqlite_chords import SqliteChordParts
 from pyworker.log import configure_logging, level_number, redirect_stdouts
 from pyworker.publish.through_kombu import declarable
 from pyworker.routing import Router
 from pyworker.signals import (
     celeryd_after_setup,
     celeryd_init,
-    import_modules,
     task_received,
     worker_before_create_process,
     worker_init,
@@ -30,12 +30,20 @@ from pyworker.signals import (
     worker_shutting_down,
 )
 from pyworker.transport.redis_url import without_password
+from pyworker.worker.broadcasts import Broadcasts, inbox_of
 from pyworker.worker.config import EngineConfig, Lane
 from pyworker.worker.native_child import start_native_child, stop_native_child
-from pyworker.worker.native_config import concurrency, engine_config, per_second, queue_names, require_pool
+from pyworker.worker.native_config import (
+    broadcast_names,
+    concurrency,
+    engine_config,
+    per_second,
+    queue_names,
+    require_pool,
+)
 from pyworker.worker.native_deliveries import NativeDeliveries
 from pyworker.worker.native_monitoring import NativeMonitoring
-from pyworker.worker.native_refusals import refuse_settings, refuse_tasks
+from pyworker.worker.native_refusals import refuse_settings, refuse_tasks, warn_of_settings
 from pyworker.worker.node_name import default_node_name, expand_host, expand_node
 from pyworker.worker.protocol import TaskRunner, TaskSpec, Verdict, WorkerOptions
 
@@ -59,6 +67,7 @@ class NativeWorkerApp:
         self._options = WorkerOptions()
         self._specs: tuple[TaskSpec, ...] = ()
         self._config: EngineConfig | None = None
+        self._broadcasts: Broadcasts | None = None
 
     # -- before the pool
 
@@ -75,17 +84,14 @@ class NativeWorkerApp:
         worker_init.send(sender=self)
         logfile = expand_node(options.logfile, self.hostname) if options.logfile else None
         configure_logging(conf, options.loglevel, logfile, None if options.no_color is None else not options.no_color)
+        warn_of_settings(conf)
         self._deliveries = NativeDeliveries(self.app, self.hostname)
         if options.purge:
             self._purge()
         celeryd_after_setup.send(sender=self.hostname, instance=self, conf=conf)
 
     def _import_modules(self) -> None:
-        conf = self.app.conf
-        import_modules.send(sender=self.app)
-        for name in (*(conf.imports or ()), *(conf.include or ()), *self._options.include):
-            import_module(name)
-        self.app.finalize()
+        self.app.loader.import_default_modules(self._options.include)
 
     def _purge(self) -> None:
         with self.broker_connection() as connection:
@@ -165,9 +171,11 @@ class NativeWorkerApp:
                                                      _seconds(self._options.time_limit_s)),
         )  # fmt: skip
         backend: Any = self.app.backend
+        # A lost child's task is a part of its chord too, and only the main process is left to count it.
         if isinstance(backend, RedisBackend):
-            # A lost child's task is a part of its chord too, and only the main process is left to count it.
             backend.chord_parts = ChordParts(backend, waits_aside=True)
+        elif isinstance(backend, SqliteBackend):
+            backend.chord_parts = SqliteChordParts(backend, waits_aside=True)
 
     # -- children
 
@@ -193,8 +201,8 @@ class NativeWorkerApp:
         """Bind queues with exchanges of their own; others are found without a binding."""
         if self.engine_config().broker.kind == "amqp":
             return  # declared before they were consumed from
-        router, names = Router(self.app.conf), set(self.engine_config().queue_names)
-        bound = [queue for queue in router.queues() if queue.name in names and queue.exchange != queue.name]
+        router, names = Router(self.app.conf), self.engine_config().queue_names
+        bound = [queue for queue in map(router.queue, names) if queue.exchange != queue.name]
         if not bound:
             return
         with self.broker_connection() as connection, connection.channel() as channel:
@@ -228,6 +236,8 @@ class NativeWorkerApp:
 
     def on_stopped(self) -> None:
         """Send ``worker_shutdown``."""
+        if self._broadcasts is not None:
+            self._broadcasts.stop()
         self._monitoring.stop()
         worker_shutdown.send(sender=self)
 
@@ -255,7 +265,11 @@ class NativeWorkerApp:
     # -- monitoring, and what happens when the broker goes and comes back
 
     def before_consuming(self) -> None:
-        """Get revoked ids and the clock from the neighbours."""
+        """Listen for broadcasts, and get revoked ids and the clock from the neighbours."""
+        names = broadcast_names(self.app, self._options)
+        queues = [self.app.amqp.queues[name] for name in names]
+        self._broadcasts = Broadcasts(self.broker_connection, queues, inbox_of(self.hostname))
+        self._broadcasts.start()
         self._monitoring.mingle()
 
     def publish_events(self, body: bytes) -> None:

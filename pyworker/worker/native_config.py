@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING, Any
 
 from pyworker.backends.redis import RedisBackend
 from pyworker.backends.sqlite import SqliteBackend
 from pyworker.exceptions import ImproperlyConfigured
-from pyworker.routing import Router
+from pyworker.routing import Router, direct_queue
 from pyworker.transport.amqp_url import is_amqp
 from pyworker.transport.redis_settings import broker_address
 from pyworker.transport.sqlite_settings import sqlite_broker
 from pyworker.transport.sqlite_url import is_sqlite_url
 from pyworker.worker.autoscale import bounds
+from pyworker.worker.broadcasts import inbox_of
 from pyworker.worker.broker_options import connection_retry, owner_name, reading_order, retry_of
 from pyworker.worker.config import (
     EngineConfig,
@@ -106,19 +108,35 @@ def autoscale_bounds(options: WorkerOptions) -> tuple[int, int]:
         raise ImproperlyConfigured(f"--autoscale={options.autoscale}: {error}") from None
 
 
-def queue_names(app: Celery, options: WorkerOptions) -> tuple[str, ...]:
+def queue_names(app: Celery, options: WorkerOptions, hostname: str | None = None) -> tuple[str, ...]:
     """Return the queues to consume from.
+
+    Args:
+        app, options: what names them.
+        hostname: the node's name, whose own queue is among them if ``worker_direct`` is set.
 
     Raises:
         ImproperlyConfigured: a queue that is asked for does not exist and must not be made.
     """
     router = Router(app.conf)
     names = [router.queue(name).name for name in options.queues] if options.queues else router.names()
-    takes_fanout = is_amqp(app.conf.broker_read_url or app.conf.broker_url)
-    for name in names:
-        if router.queue(name).exchange_type == "fanout" and not takes_fanout:
-            raise ImproperlyConfigured(f"task_queues: {name} is bound to a fanout exchange, not supported yet")
+    if broadcast_names(app, options):
+        names = [*(name for name in names if not is_broadcast(app, name)), *([inbox_of(hostname)] if hostname else [])]
+    if hostname and app.conf.worker_direct:
+        names = [*names, direct_queue(hostname).name]
     return tuple(dict.fromkeys(name for name in names if name not in options.exclude_queues))
+
+
+def is_broadcast(app: Celery, name: str) -> bool:
+    """Whether a queue gets broadcasts that the broker keeps for nobody (:mod:`pyworker.worker.broadcasts`)."""
+    conf = app.conf
+    return Router(conf).queue(name).exchange_type == "fanout" and not is_amqp(conf.broker_read_url or conf.broker_url)
+
+
+def broadcast_names(app: Celery, options: WorkerOptions) -> list[str]:
+    """Return the names of the broadcast queues among those to consume from."""
+    names = options.queues or Router(app.conf).names()
+    return [name for name in names if name not in options.exclude_queues and is_broadcast(app, name)]
 
 
 def per_second(limit: Any, task_name: str) -> float | None:
@@ -159,15 +177,17 @@ def _broker(
             conf.broker_read_url or conf.broker_url,
             dict(conf.broker_transport_options or {}),
             hostname=hostname,
-            queues=queue_names(app, options),
+            queues=queue_names(app, options, hostname),
         )
     url = conf.broker_read_url or conf.broker_url
     if not url:
         raise ImproperlyConfigured("broker_url is not set")
     if is_amqp(url):
-        return amqp_broker(app, url, hostname, queue_names(app, options), connection_retry(conf))
+        return amqp_broker(app, url, hostname, queue_names(app, options, hostname), connection_retry(conf))
     transport: dict[str, Any] = dict(conf.broker_transport_options or {})
-    order, queues = reading_order(transport.get("queue_order_strategy", "round_robin"), queue_names(app, options))
+    order, queues = reading_order(
+        transport.get("queue_order_strategy", "round_robin"), queue_names(app, options, hostname)
+    )
     return RedisBrokerConfig(
         address=broker_address(conf, url),
         queues=queues,
@@ -193,8 +213,21 @@ def _results(app: Celery) -> RedisResultConfig | SqliteResultConfig | None:
 
 
 def _result_retry(app: Celery) -> RetryPolicy:
-    """Celery's policy for results (20 times, a second apart) with the changes of ``retry_policy``."""
-    options = app.conf.result_backend_transport_options or {}
+    """Celery's policy for results (20 times, a second apart) with the changes of ``retry_policy``.
+
+    ``result_backend_always_retry`` has a policy of its own.
+    """
+    conf = app.conf
+    if conf.result_backend_always_retry:
+        first_s = conf.result_backend_base_sleep_between_retries_ms / 1000
+        most = conf.result_backend_max_retries
+        return RetryPolicy(
+            max_retries=None if most == math.inf else int(most),
+            interval_start_s=first_s,
+            interval_step_s=first_s,
+            interval_max_s=conf.result_backend_max_sleep_between_retries_ms / 1000,
+        )
+    options = conf.result_backend_transport_options or {}
     policy = {
         "max_retries": 20, "interval_start": 0.0, "interval_step": 1.0, "interval_max": 1.0,
         **(options.get("retry_policy") or {}),

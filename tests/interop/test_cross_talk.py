@@ -1,9 +1,13 @@
-"""Workflows that cross between a stock Celery worker and ours in mid-flow: each step runs where its queue says."""
+"""Workflows that cross between a stock Celery worker and ours in mid-flow: each step runs where its queue says.
+
+One queue is served by both: there it is chance, and each step may be the other worker's.
+"""
 
 from __future__ import annotations
 
 import importlib
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import celery
@@ -11,6 +15,7 @@ import pytest
 
 import pyworker
 from support.kinds import Kind
+from support.rabbitmq_server import RabbitmqHost
 from support.redis_server import RedisServer
 from support.stock_results import release_stock_results
 from support.waiting import eventually
@@ -37,32 +42,36 @@ WORKERS = {
 }
 
 
+#: What each worker serves; what takes a task's place goes to the default queue, which is our worker's.
+QUEUES = {"ours": "ours,both,celery", "stock": "stock,both"}
+
+
 class Clients(NamedTuple):
     """The same application, defined by both libraries."""
 
     ours: Any
     stock: Any
-    server: RedisServer
 
 
-@pytest.fixture(scope="module")
-def clients() -> Iterator[Clients]:
-    """One worker of each kind, each with a queue of its own, and a client of each kind."""
+@pytest.fixture(scope="module", params=["redis", "rabbitmq"])
+def clients(request: pytest.FixtureRequest) -> Iterator[Clients]:
+    """One worker of each kind and a client of each kind; results are in Redis."""
     if str(APPS) not in sys.path:
         sys.path.insert(0, str(APPS))
     module = importlib.import_module("own_api")
-    with RedisServer() as server:
-        workers = [
-            WorkerProcess(kind, "own_api", broker=server.url, environment=environment,
-                          options=("-c", "2", "-n", f"{name}@%h", "-Q", f"{name},celery" if name == "ours" else name))
-            for name, (kind, environment) in WORKERS.items()
-        ]  # fmt: skip
-        with workers[0], workers[1]:
-            made = [module.make(library, server.url, server.url) for library in (pyworker, celery)]
-            yield Clients(*made, server)
-            release_stock_results()
-            for each in made:
-                each.app.close()
+    with ExitStack() as stack:
+        store = stack.enter_context(RedisServer()).url
+        broker = stack.enter_context(RabbitmqHost()).url if request.param == "rabbitmq" else store
+        for name, (kind, environment) in WORKERS.items():
+            stack.enter_context(
+                WorkerProcess(kind, "own_api", broker=broker, backend=store, environment=environment,
+                              options=("-c", "2", "-n", f"{name}@%h", "-Q", QUEUES[name]))
+            )  # fmt: skip
+        made = [module.make(library, broker, store) for library in (pyworker, celery)]
+        yield Clients(*made)
+        release_stock_results()
+        for each in made:
+            each.app.close()
 
 
 @pytest.fixture(params=["ours", "stock"])
@@ -170,7 +179,6 @@ def test_a_failure_in_the_chain_of_a_header(client: Any, here_and_there: Any) ->
 def test_replaced_tasks_cross(client: Any, here_and_there: Any) -> None:
     here, there = here_and_there
     flow = at(here, client.replaced.s(1)) | at(there, client.mul.s(2)) | at(here, client.add.s(1))
-    # What takes a task's place goes to the default queue, which our worker serves too.
     assert get(flow()) == 2003
 
 
@@ -179,6 +187,22 @@ def test_maps_cross(client: Any, here_and_there: Any) -> None:
     flow = at(here, client.total.map([[1, 2], [3]])) | at(there, client.total.s())
     assert get(flow()) == 6
     assert get(client.add.chunks([(i, i) for i in range(5)], 2).apply_async(queue=there)) == [[0, 2], [4, 6], [8]]
+
+
+def test_steps_of_a_shared_queue_run_on_either(client: Any) -> None:
+    """Both workers take what they can get; there is enough for both, and the flow holds whoever ran what."""
+    add, total, group = client.add, client.total, client.library.group
+    parts = [at("both", add.si(number, 1)) | at("both", add.s(1)) for number in range(20)]
+    flow = at("both", add.s(0, 0)) | group(parts) | at("both", total.s()) | at("both", add.s(1000))
+    names: set[str] = set()
+
+    def have_both_run() -> bool:
+        assert get(flow()) == sum(number + 2 for number in range(20)) + 1000
+        asked = group(at("both", client.request.s("hostname")) for _ in range(20))()
+        names.update(answer["hostname"].partition("@")[0] for answer in get(asked))
+        return names == {"ours", "stock"}
+
+    eventually(have_both_run, deadline_s=60, what="both workers ran some")
 
 
 def test_saved_groups_are_read_by_both(clients: Clients) -> None:
