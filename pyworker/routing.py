@@ -85,6 +85,10 @@ class Router:
     def __init__(self, conf: Settings) -> None:
         self._conf = conf
         self._queues = _configured_queues(conf)
+        #: Broadcast queues have a name of their own in each process, and one that all know them by.
+        self._aliases = {
+            queue.declared.alias: name for name, queue in self._queues.items() if getattr(queue.declared, "alias", None)
+        }
         self._routers = prepare(conf.task_routes)
         #: Whether routes depend on the task's name alone.
         self.is_static = all(isinstance(router, MapRoute) for router in self._routers)
@@ -108,7 +112,7 @@ class Router:
         Raises:
             QueueNotFound: it is not configured and must not be made up.
         """
-        known = self._queues.get(name)
+        known = self._queues.get(self._aliases.get(name, name))
         if known is None and name.endswith(_DIRECT_ENDING):
             known = direct_queue(name.removesuffix(_DIRECT_ENDING))
         if known is None:
@@ -201,11 +205,15 @@ def as_queue(queue: Any, conf: Settings) -> Queue:
     if isinstance(queue, str):
         return Queue(queue, conf.task_default_exchange or queue, default_kind, conf.task_default_routing_key or queue)
     exchange = getattr(queue, "exchange", None)
+    kind = getattr(exchange, "type", None) or default_kind
     return Queue(
         queue.name,
         getattr(exchange, "name", None) or conf.task_default_exchange or queue.name,
-        getattr(exchange, "type", None) or default_kind,
-        queue.routing_key or conf.task_default_routing_key or queue.name,
+        kind,
+        # Both sides of a fanout or topic exchange must mean the same key, whatever each calls its queue.
+        queue.routing_key
+        or conf.task_default_routing_key
+        or (queue.name if kind == "direct" else conf.task_default_queue),
         getattr(exchange, "delivery_mode", None),
         queue if getattr(exchange, "name", None) else None,
     )

@@ -21,6 +21,9 @@ def kombu_queue(conf: Settings, router: Router, name: str) -> Any:
     given = next((queue for queue in _values(configured) if getattr(queue, "name", None) == name), None)
     if isinstance(given, Queue):
         queue = given
+        if not queue.routing_key and not queue.bindings:
+            # As in Celery, the configured object itself learns it: others may hold it.
+            queue.routing_key = router.queue(name).routing_key
         if not queue.exchange and not queue.bindings:
             queue = Queue(**{**queue.as_dict(), "exchange": _exchange(router, name)})
         return _with_priorities(conf, queue)

@@ -8,10 +8,15 @@ import signal
 import threading
 from typing import Any
 
+from kombu import Exchange, Queue
+from kombu.common import Broadcast
+
 from pyworker import Celery, signals
 
 app = Celery("own_settings", broker=os.environ["TEST_BROKER_URL"], backend=os.environ["TEST_RESULT_BACKEND"])
 app.conf.update(json.loads(os.environ.get("TEST_SETTINGS", "{}")))
+if os.environ.get("TEST_BROADCAST"):
+    app.conf.task_queues = [Queue("celery", Exchange("celery"), "celery"), Broadcast(os.environ["TEST_BROADCAST"])]
 hoard: list[bytes] = []
 
 
@@ -36,6 +41,12 @@ def swell(mebibytes: int) -> int:
     """Keep some memory and return the process's id."""
     hoard.append(os.urandom(mebibytes << 20))
     return os.getpid()
+
+
+@app.task
+def heard(number: int) -> None:
+    """Say that a broadcast came."""
+    note("heard", number=number)
 
 
 @app.task(bind=True, acks_late=True)

@@ -5,19 +5,23 @@ from __future__ import annotations
 import base64
 import json
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
+import celery
 import pytest
+from celery.utils.nodenames import worker_direct as stock_worker_direct
+from kombu.common import Broadcast
 
 from pyworker import Celery
+from pyworker.utils import worker_direct
 from support.kinds import Kind
+from support.redis_server import RedisServer
 from support.waiting import eventually
 from support.worker import WorkerProcess
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from support.redis_server import RedisServer
 
 OWN_WORKER = Kind("pyworker-own", (sys.executable, "-m", "pyworker"), "fast")
 
@@ -25,13 +29,17 @@ OWN_WORKER = Kind("pyworker-own", (sys.executable, "-m", "pyworker"), "fast")
 class Stage:
     """A worker with settings, and an app to send it tasks."""
 
-    def __init__(self, server: RedisServer, folder: Path, **settings: Any) -> None:
+    def __init__(
+        self, server: RedisServer, folder: Path, node: str = "own@%h", broadcast: str = "", **settings: Any
+    ) -> None:
         self.server = server
         self.journal = folder / "journal"
         self.journal.touch()
-        environment = {"TEST_SETTINGS": json.dumps(settings), "TEST_JOURNAL": str(self.journal)}
+        environment = {
+            "TEST_SETTINGS": json.dumps(settings), "TEST_JOURNAL": str(self.journal), "TEST_BROADCAST": broadcast,
+        }  # fmt: skip
         self.worker = WorkerProcess(
-            OWN_WORKER, "own_settings", broker=server.url, options=("-c", "1"), environment=environment
+            OWN_WORKER, "own_settings", broker=server.url, options=("-c", "1", "-n", node), environment=environment
         )
         self.app = Celery("client", broker=server.url, backend=server.url, set_as_current=False)
 
@@ -108,7 +116,8 @@ def test_receipts_are_signalled_in_the_main_process(server: RedisServer, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("worker_consumer", "my:Consumer"), ("worker_pool_start_method", "spawn"), ("task_protocol", 1)]
+    ("name", "value"),
+    [("worker_consumer", "my:Consumer"), ("worker_pool_start_method", "spawn"), ("result_failure_expires", 5)],
 )
 def test_what_cannot_be_honoured_is_refused(server: RedisServer, tmp_path: Path, name: str, value: Any) -> None:
     stage = Stage(server, tmp_path, **{name: value})
@@ -118,3 +127,63 @@ def test_what_cannot_be_honoured_is_refused(server: RedisServer, tmp_path: Path,
         assert f"{name}: {value!r} is not supported" in stage.worker.log
     finally:
         stage.__exit__()
+
+
+def test_what_changes_nothing_is_told(server: RedisServer, tmp_path: Path) -> None:
+    with Stage(server, tmp_path, beat_schedule={"a": {"task": "t", "schedule": 1}}, worker_lost_wait=3) as stage:
+        stage.worker.wait_for_line(r"The setting beat_schedule has no effect: pyworker has no scheduler yet\.")
+        stage.worker.wait_for_line(r"The setting worker_lost_wait has no effect: the kernel tells")
+
+
+def test_messages_of_protocol_1_run(server: RedisServer, tmp_path: Path) -> None:
+    with Stage(server, tmp_path) as stage:
+        stage.app.conf.task_protocol = 1
+        swell = [stage.app.signature("own_settings.swell", (0,), immutable=True) for _ in range(3)]
+        result = (swell[0] | swell[1] | swell[2])()
+        assert result.get(timeout=60) == result.parent.get(timeout=60) == result.parent.parent.get(timeout=60)
+
+
+def test_a_worker_can_be_addressed_alone(server: RedisServer, tmp_path: Path) -> None:
+    with Stage(server, tmp_path, worker_direct=True) as stage:
+        name = stage.worker.node_name
+        for queue in (worker_direct(name), f"{name}.dq2"):
+            assert stage.send("swell", 0, queue=queue).get(timeout=60)
+        stock = celery.Celery("stock", broker=server.url, backend=server.url, set_as_current=False)
+        with stock:
+            sent = stock.send_task("own_settings.swell", (0,), queue=stock_worker_direct(name))
+            assert sent.get(timeout=60)
+
+
+def test_broadcasts_reach_every_worker_that_listens(server: RedisServer, tmp_path: Path) -> None:
+    """Tasks that are no broadcasts go on meanwhile."""
+    folders = [tmp_path / name for name in ("first", "second")]
+    for folder in folders:
+        folder.mkdir()
+    stages = [Stage(server, folder, f"{folder.name}@%h", broadcast="all") for folder in folders]
+    with stages[0] as first, stages[1] as second:
+        first.app.conf.task_queues = [Broadcast("all")]
+        for number in range(3):
+            first.send("heard", number, queue="all", ignore_result=True)
+        assert second.send("swell", 0, queue="celery").get(timeout=60)
+        for stage in (first, second):
+            eventually(lambda: len(stage.notes("heard")) == 3, deadline_s=60, what="every broadcast was heard")  # noqa: B023
+            assert {note["number"] for note in stage.notes("heard")} == {0, 1, 2}
+
+
+def test_a_store_that_comes_back_gets_every_result(server: RedisServer, tmp_path: Path) -> None:
+    """``result_backend_always_retry`` waits for the store as long as it takes, in the worker and in the client."""
+    with RedisServer() as store:
+        settings = {"result_backend": store.url, "result_backend_always_retry": True}
+        with Stage(server, tmp_path, **settings) as stage:
+            stage.app.conf.update(settings)
+            store.stop()
+            result = stage.send("swell", 0)
+            states: list[str] = []
+            reader = threading.Thread(target=lambda: states.append(result.state))
+            reader.start()
+            eventually(lambda: not server.client.llen("celery") and not server.client.hlen("unacked"), deadline_s=60)
+            assert not states
+            store.start()
+            reader.join(60)
+            assert states
+            assert eventually(lambda: result.state == "SUCCESS", deadline_s=60)

@@ -86,10 +86,5 @@ def test_nothing_is_left_behind(pair: Pairing) -> None:
 
 
 def test_workers_answer_remote_control(pair: Pairing) -> None:
-    if pair.library is pyworker:
-        # Our own library sends no broadcasts yet; the worker's side is the same as in the other pairings.
-        control = celery.Celery("control", broker=pair.app.conf.broker_url, set_as_current=False).control
-    else:
-        control = pair.app.control
-    answers = eventually(lambda: control.inspect(timeout=2).ping(), what="an answer to ping")
+    answers = eventually(lambda: pair.app.control.inspect(timeout=2).ping(), what="an answer to ping")
     assert list(answers.values()) == [{"ok": "pong"}]

@@ -111,6 +111,23 @@ def test_a_call_publishes_what_celery_publishes(name: str, ours: Side, stock: Si
     assert repr(normal(mine)) == repr(normal(theirs))
 
 
+#: Calls whose messages are compared in protocol 1 too.
+OLD_CALLS = (
+    "delay", "keywords", "countdown", "naive eta", "expires seconds", "priority", "headers", "shadow", "limits",
+    "argsrepr", "retries", "link", "stamps", "properties", "attributes", "signature", "chain", "chain of two",
+    "chain with args", "chain in chain", "chain error", "chain link", "group", "chain then group", "starmap",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OLD_CALLS)
+def test_protocol_1_is_celerys(name: str, ours: Side, stock: Side) -> None:
+    for side in (stock, ours):
+        side.app.conf.task_protocol = 1
+        side.app.finalize()
+        CALLS[name](side)
+    assert repr(normal(ours.published())) == repr(normal(stock.published()))
+
+
 SETTINGS: dict[str, dict[str, Any]] = {
     "default queue": {"task_default_queue": "main"},
     "routes by name": {"task_routes": {"proj.add": {"queue": "adds", "priority": 4}}},
