@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import redis
 
@@ -56,8 +56,7 @@ class RedisBackend(StoringBackend):
 
     def read_values(self, keys: Sequence[str]) -> Sequence[bytes | None]:
         """Read the values of keys, in their order."""
-        found: Any = self.call(self.client.mget, keys)
-        return found
+        return cast("Sequence[bytes | None]", self.call(self.client.mget, keys))
 
     def wait_for(
         self,
