@@ -34,6 +34,10 @@ _ETA = {
     "eta": ("ETA tasks held (Redis)", "all taken in by one worker"),
     "eta-sqlite": ("ETA tasks held (SQLite)", "which wait in the file beside one worker"),
 }
+_EVENTS = (
+    "Drain of the drop-in's fast lane on a Redis server of its own, medians of interleaved rounds; the monitor "
+    "subscribes to the event exchange and reads what comes."
+)
 _IMPORTS = "Processor time and memory of importing the package and its `Celery` class, medians of interpreters in turn."
 _PROBES = "How long answers take while the node drains a queue that never empties, and while every child is blocked."
 
@@ -53,6 +57,8 @@ def write_page(results: Path) -> None:
         parts.append(_section(scenario.title, scenario.text, scenario.figures, data[scenario.name]))
     if "children" in data:
         parts.append(_table("Memory per added child", _CHILDREN, "children", data["children"]["children"]))
+    if "events" in data:
+        parts.append(_table("Task events", _EVENTS, "events", data["events"]["events"]))
     if "imports" in data:
         parts.append(_table("Importing", _IMPORTS, "imports", data["imports"]["imports"]))
     if "sqlite-shared" in data:
@@ -120,8 +126,12 @@ def _table(title: str, text: str, name: str, data: dict[str, dict[str, float]]) 
     lines.append("| | " + " | ".join(column.replace("_", " ") for column in columns) + " |")
     lines.append("|---|" + "---:|" * len(columns))
     for name, item in data.items():
-        lines.append(f"| {name} | " + " | ".join(f"{item[column]:.1f}" for column in columns) + " |")
+        lines.append(f"| {name} | " + " | ".join(f"{_number(item[column])}" for column in columns) + " |")
     return "\n".join([*lines, ""])
+
+
+def _number(value: float) -> str:
+    return f"{value:,.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def _eta(name: str, title: str, text: str, data: dict[str, float]) -> str:

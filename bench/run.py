@@ -12,6 +12,7 @@ from rich.console import Console
 
 from bench.children import measure_children
 from bench.eta import ETA_PLACES, measure_eta
+from bench.events import measure_events
 from bench.imports import measure_imports
 from bench.probes import measure_probes
 from bench.render import write_page
@@ -26,6 +27,8 @@ from pyworker.bench.run import run
 RESULTS = Path(__file__).parent / "results"
 _ETA_MESSAGES = 1_000_000
 _QUICK_ETA_MESSAGES = 50_000
+_EVENT_TASKS = 60_000
+_QUICK_EVENT_TASKS = 6000
 
 
 @click.command()
@@ -53,6 +56,10 @@ def main(quick: bool, only: str, render_only: bool) -> None:
             _keep("sqlite-shared", {"sqlite-shared": measure_shared_file(quick, console)}, quick)
         if not chosen or "probes" in chosen:
             _keep("probes", {"probes": measure_probes(200 if quick else 1_000, console)}, quick)
+        if not chosen or "events" in chosen:
+            rounds = {"rounds": 1} if quick else {}
+            found = measure_events(_QUICK_EVENT_TASKS if quick else _EVENT_TASKS, console, **rounds)
+            _keep("events", {"events": found}, quick)
     if not quick:
         write_page(RESULTS)
         console.print("docs/benchmarks.md is written")

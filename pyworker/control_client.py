@@ -79,6 +79,7 @@ class ControlClient:
         timeout: float = _DEFAULT_TIMEOUT_S,
         limit: int | None = None,
         callback: ReplyCallback | None = None,
+        channel: Any = None,
         pattern: str | None = None,
         matcher: str | None = None,
         **extra: Any,
@@ -94,6 +95,7 @@ class ControlClient:
             timeout: how long to wait for them, in seconds.
             limit: how many answers are enough.
             callback: told each answer when it comes.
+            channel: a channel of that connection to use instead of a new one.
             pattern, matcher: address nodes by a pattern, ``glob`` or ``pcre``.
             extra: further arguments of the command.
 
@@ -105,7 +107,7 @@ class ControlClient:
         """
         addressed = {"pattern": pattern, "matcher": matcher} if pattern and matcher else {}
         own = nullcontext(connection) if connection is not None else self.connection()
-        with own as opened, opened.channel() as channel:
+        with own as opened, opened.channel() if channel is None else nullcontext(channel) as used:
             replies: list[dict[str, Any]] | None = self.mailbox(opened)._broadcast(
                 command,
                 {**(arguments or {}), **extra},
@@ -114,7 +116,7 @@ class ControlClient:
                 timeout,
                 limit,
                 callback,
-                channel=channel,
+                channel=used,
                 **addressed,
             )
         return replies

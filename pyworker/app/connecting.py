@@ -14,6 +14,10 @@ from pyworker.exceptions import OperationalError
 if TYPE_CHECKING:
     import threading
 
+    from kombu.clocks import LamportClock
+
+    from pyworker.app.events import Events
+
 
 class Connecting(Configuring):
     """kombu connections and pools by the app's settings. Tasks are published natively and do not use them."""
@@ -22,6 +26,8 @@ class Connecting(Configuring):
     _pools: tuple[Any, Any] | None = None
     #: The process, the settings and the limit that the pools were made for.
     _pools_key: tuple[Any, ...] = ()
+    _clock: LamportClock | None = None
+    _events: Events | None = None
 
     def connection_for_read(self, url: str | None = None, **options: Any) -> Any:
         """Return a new ``kombu.Connection`` for consuming, not opened yet; options as :meth:`connection`."""
@@ -142,6 +148,28 @@ class Connecting(Configuring):
         finally:
             found.release()
 
+    # -- events
+
+    @property
+    def clock(self) -> LamportClock:
+        """The logical clock that this app's events carry; in a worker it is the engine's."""
+        if self._clock is None:
+            # By name: who sends no events needs no clock.
+            made = import_module("kombu.clocks").LamportClock()
+            with self._lock:
+                self._clock = self._clock or made
+        return self._clock
+
+    @property
+    def events(self) -> Events:
+        """Receiver, dispatcher and state of events, bound to this app."""
+        if self._events is None:
+            # By name: most programs have nothing to do with events.
+            made = import_module("pyworker.app.events").Events(self)
+            with self._lock:
+                self._events = self._events or made
+        return self._events
+
     def send_event(
         self, type_: str, *, hostname: str | None = None, retry: bool = True, retry_policy: Any = None, **fields: Any
     ) -> None:
@@ -149,32 +177,20 @@ class Connecting(Configuring):
 
         Args:
             type_: the event's type; what is before its first dash is its group.
-            hostname: who sends it, this machine if not given.
+            hostname: who sends it, this process if not given.
             retry, retry_policy: whether and how to try again.
             fields: what it carries.
 
         Raises:
             OperationalError: the broker cannot be reached or refuses.
         """
-        import socket
-        import time
-
-        from kombu import Exchange
-
-        conf = self.conf
-        event = {
-            "type": type_, "hostname": hostname or socket.gethostname(), "timestamp": time.time(), "pid": os.getpid(),
-            "utcoffset": time.timezone // 3600, **fields,
-        }  # fmt: skip
-        with self.producer_or_acquire() as producer:
-            # Redis has no topics that survive without a queue: there events are broadcast.
-            kind = "fanout" if producer.connection.transport.driver_type == "redis" else "topic"
-            exchange = Exchange(conf.event_exchange, type=kind)
-            producer.publish(
-                event, routing_key=type_.replace("-", "."), exchange=exchange.name, declare=[exchange], retry=retry,
-                retry_policy={**conf.task_publish_retry_policy, **(retry_policy or {})},
-                serializer=conf.event_serializer, headers={"hostname": event["hostname"]}, delivery_mode=1,
-            )  # fmt: skip
+        policy = retry_policy or self.conf.task_publish_retry_policy
+        with self.events.default_dispatcher(hostname=hostname) as dispatcher:
+            connection: Any = dispatcher.connection
+            try:
+                dispatcher.send(type_, retry=retry, retry_policy=policy, **fields)
+            except (OSError, *connection.connection_errors, *connection.channel_errors) as error:
+                raise OperationalError(str(error)) from error
 
     def _close_pools(self) -> None:
         with self._lock:

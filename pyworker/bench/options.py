@@ -35,6 +35,8 @@ class BenchOptions:
     backend: str | None = None
     rounds: int = 1
     loglevel: str = "WARNING"
+    #: Whether the workers send task events (``-E``).
+    task_events: bool = False
     #: Sent by the library's client and timed; the rest of the tasks is put into the queue faster.
     publish_sample: int = 2000
     idle_round_trips: int = 200

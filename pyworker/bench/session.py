@@ -97,6 +97,7 @@ class Session:
             broker_url=broker, backend_url=backend, queue=f"bench-{secrets.token_hex(4)}", tally_path=path,
             tally_capacity=capacity, ignore_result=self._options.ignore_result, work=self._options.work,
             duration_s=self._options.duration_us / 1e6, lane=self._options.lane, transport_options=transport_options,
+            task_events=self._options.task_events,
         )  # fmt: skip
 
     def _behind_proxy(self, stack: contextlib.ExitStack, settings: AppSettings) -> AppSettings:

@@ -28,6 +28,8 @@ class AppSettings:
     lane: str = "fast"
     #: ``broker_transport_options`` of applications with Celery's settings.
     transport_options: dict[str, Any] = field(default_factory=dict)
+    #: Whether the worker sends task events.
+    task_events: bool = False
 
     def to_environment(self) -> dict[str, str]:
         """Return the variables that carry these settings to a worker."""

@@ -110,6 +110,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 @click.option("--work", type=click.Choice(WORKS), default=_DEFAULTS.work, show_default=True, help="What a task does.")
 @click.option("--rounds", type=click.IntRange(min=1), default=1, show_default=True, help="Repeat, interleaved.")
 @click.option("-l", "--loglevel", default=_DEFAULTS.loglevel, show_default=True, help="Log level of the workers.")
+@click.option("--task-events", is_flag=True, help="Have the workers send task events, as with -E.")
 @click.option(
     "--idle-round-trips",
     type=click.IntRange(min=0),

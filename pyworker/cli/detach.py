@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 _FAKE = "C_FAKEFORK"
 _EXIT_FAILURE = 1
 #: Options that the detached command must not see, with the number of values each takes.
-_FOR_US_ALONE = {"-D": 0, "--detach": 0, "--uid": 1, "--gid": 1, "--umask": 1, "--workdir": 1, "--executable": 1}
+_FOR_US_ALONE = {
+    "-D": 0, "--detach": 0, "--uid": 1, "--gid": 1, "--umask": 1, "--workdir": 1, "--executable": 1,
+    # Of `events --camera`, as Celery spells it there.
+    "-d": 0,
+}  # fmt: skip
 #: Letters of the worker's short options that take no value, which may stand before others in one word.
 _FLAG_LETTERS = frozenset("EBCq")
 #: The same options by environment variable: obeyed once, or the new process would detach again.

@@ -14,7 +14,8 @@ from kombu import Queue as KombuQueue
 import pyworker
 from pyworker.conf_defaults import SETTINGS
 from pyworker.control_client import ControlClient
-from pyworker.operations.protocol import NotSupported, RemoteCommand
+from pyworker.events.snapshot import evcam
+from pyworker.operations.protocol import NotSupported, RemoteCommand, Snapshots
 from pyworker.operations.remote_commands import REMOTE_COMMANDS
 from pyworker.routing import Router
 from pyworker.transport.redis_url import without_password
@@ -34,6 +35,7 @@ class OwnOperations:
     def __init__(self, app: pyworker.Celery) -> None:
         self._app = app
         self.control = ControlClient(app)
+        self.events = app.events
 
     def remote_commands(self) -> Mapping[str, RemoteCommand]:
         """Those that every node of ours has."""
@@ -93,9 +95,16 @@ class OwnOperations:
         """Refuse: there are none."""
         raise NotSupported("an application of pyworker's own has no boot steps; they belong to celery.Celery")
 
-    def event_exchange(self) -> str:
-        """``event_exchange``."""
-        return str(self._app.conf.event_exchange)
+    def reading_connection(self) -> Any:
+        """A connection to the broker for reading."""
+        return self._app.connection_for_read()
+
+    def take_snapshots(self, snapshots: Snapshots) -> None:
+        """With a camera of :mod:`pyworker.events.snapshot`."""
+        evcam(
+            snapshots.camera, snapshots.frequency_s, snapshots.maxrate, snapshots.loglevel, snapshots.logfile,
+            snapshots.pidfile, app=self._app,
+        )  # fmt: skip
 
 
 def _made(app: pyworker.Celery) -> list[str]:

@@ -29,11 +29,27 @@ class RemoteCommand:
     variadic: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Snapshots:
+    """How a camera takes pictures."""
+
+    #: Where its class is: ``module.Class``.
+    camera: str
+    frequency_s: float = 1.0
+    #: At most so many pictures, such as ``10/m``.
+    maxrate: str | None = None
+    loglevel: str | int = "WARNING"
+    logfile: str | None = None
+    pidfile: str | None = None
+
+
 class Operations(Protocol):
     """An application under the hands of its operator."""
 
     #: Sends remote control commands: ``broadcast`` and ``inspect`` as of ``celery.app.control.Control``.
     control: Any
+    #: ``Receiver``, ``State`` and ``Dispatcher``: the application's own ``app.events``.
+    events: Any
 
     def remote_commands(self) -> Mapping[str, RemoteCommand]:
         """The remote control commands that the workers of this app have, by name."""
@@ -43,6 +59,9 @@ class Operations(Protocol):
 
     def connection(self) -> Any:
         """A new kombu connection to the broker, not opened yet."""
+
+    def reading_connection(self) -> Any:
+        """A new kombu connection to where the broker is read from, not opened yet."""
 
     def queues(self, names: Sequence[str] = ()) -> list[Any]:
         """The queues with these names, all configured ones without names, as ``kombu.Queue``."""
@@ -69,8 +88,12 @@ class Operations(Protocol):
             NotSupported: the library has no boot steps.
         """
 
-    def event_exchange(self) -> str:
-        """Name of the exchange that events go through."""
+    def take_snapshots(self, snapshots: Snapshots) -> None:
+        """Give the state that events draw to a camera at intervals, until the process is interrupted.
+
+        Raises:
+            Exception: the camera cannot be had, or another process holds the pid file.
+        """
 
 
 class NotSupported(Exception):

@@ -246,18 +246,25 @@ class Publisher:
             )  # fmt: skip
 
     def _send_sent_event(self, call: Call, encoded: Encoded) -> None:
-        message, destination = encoded.message, encoded.destination
+        conf, message, destination = self._app.conf, encoded.message, encoded.destination
+        fields: dict[str, Any]
         if isinstance(message.body, dict):
             fields = import_module("pyworker.publish.protocol_1").event_fields(message.body)
         else:
             headers = message.headers
             fields = {key: headers[key] for key in ("root_id", "parent_id", "retries", "eta", "expires")}
             fields |= {"args": headers["argsrepr"], "kwargs": headers["kwargsrepr"]}
-        self._app.send_event(
-            "task-sent", uuid=call.task_id, name=call.name,
-            queue=destination.queue or next((found.name for found in destination.declares), None),
-            exchange=destination.exchange, routing_key=destination.routing_key, **fields,
-        )  # fmt: skip
+        fields |= {
+            "uuid": call.task_id, "name": call.name,
+            "queue": destination.queue or next((found.name for found in destination.declares), None),
+            "exchange": destination.exchange, "routing_key": destination.routing_key,
+        }  # fmt: skip
+        with self._app.producer_or_acquire(call.producer) as producer:
+            self._app.events.announce(
+                "task-sent", fields, producer,
+                retry=conf.task_publish_retry if encoded.retry is None else encoded.retry,
+                retry_policy={**(conf.task_publish_retry_policy or {}), **(encoded.retry_policy or {})},
+            )  # fmt: skip
 
     def _refresh(self) -> None:
         """Forget what was derived from older settings."""

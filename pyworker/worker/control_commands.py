@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import resource
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +101,18 @@ def pool_statistics(
             "strategy": "fair",
             "inqueues": {"total": len(live), "active": len(live)},
         },
+    }
+
+
+def solo_statistics(implementation: str) -> dict[str, Any]:
+    """Describe the pool that is the main process itself in the fields of Celery's solo pool."""
+    return {
+        "implementation": implementation,
+        "max-concurrency": 1,
+        "processes": [os.getpid()],
+        "max-tasks-per-child": None,
+        "put-guarded-by-semaphore": True,
+        "timeouts": [],
     }
 
 

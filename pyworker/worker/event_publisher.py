@@ -11,6 +11,9 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kombu import Producer
+from kombu.serialization import loads
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -21,6 +24,42 @@ _BACKLOG_MAX_BYTES = 64 * 1024 * 1024
 _FIRST_RETRY_S = 0.5
 _LONGEST_RETRY_S = 10.0
 ROUTING_KEY = "task.multi"
+
+
+def publish_json(
+    connection: Any,
+    exchange: Any,
+    body: bytes,
+    *,
+    routing_key: str,
+    serializer: str,
+    headers: dict[str, Any],
+    delivery_mode: int = 1,
+) -> None:
+    """Publish events that are written as JSON; another serializer's bytes are made from them.
+
+    Args:
+        connection: a ``kombu.Connection``.
+        exchange: the event exchange.
+        body: an event or a list of events.
+        routing_key: which events they are.
+        serializer: ``event_serializer``.
+        headers: the message's.
+        delivery_mode: 1, transient, or 2, persistent.
+
+    Raises:
+        Exception: whatever the transport raises.
+    """
+    if serializer == "json":
+        content: Any = body
+        encoded: dict[str, Any] = {"content_type": "application/json", "content_encoding": "utf-8"}
+    else:
+        content = loads(body, "application/json", "utf-8")
+        encoded = {"serializer": serializer}
+    Producer(connection, auto_declare=False).publish(
+        content, exchange=exchange.name, routing_key=routing_key, declare=[exchange], headers=headers,
+        delivery_mode=delivery_mode, **encoded,
+    )  # fmt: skip
 
 
 class Publish(Protocol):

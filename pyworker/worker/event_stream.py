@@ -8,10 +8,9 @@ import platform
 import time
 from typing import TYPE_CHECKING, Any
 
-from kombu import Exchange, Producer
-
+from pyworker.events.event import get_exchange, utc_offset_h
 from pyworker.version import __version__
-from pyworker.worker.event_publisher import ROUTING_KEY, EventPublisher
+from pyworker.worker.event_publisher import ROUTING_KEY, EventPublisher, publish_json
 from pyworker.worker.repeater import Repeater
 
 if TYPE_CHECKING:
@@ -21,15 +20,6 @@ if TYPE_CHECKING:
 
 _HEARTBEAT_S = 2.0
 SOFTWARE = {"sw_ident": "pyworker", "sw_ver": __version__, "sw_sys": platform.system()}
-#: Where every transport's fan-out is one; elsewhere the exchange is a topic, as Celery's.
-_FANOUT_DRIVERS = ("redis", "gcpubsub", "sqlite")
-
-
-def utc_offset_h() -> float:
-    """Return the hours that local time is behind UTC."""
-    seconds = time.altzone if time.localtime().tm_isdst > 0 else time.timezone
-    hours = seconds / 3600
-    return int(hours) if hours == int(hours) else hours
 
 
 def load_average() -> tuple[float, ...]:
@@ -45,7 +35,7 @@ class EventStream:
         hostname: the node's name.
         connect: makes a kombu connection, not opened yet.
         exchange: name of the event exchange.
-        task_names: the registered tasks in the order of their indexes.
+        serializer: how events are written, ``event_serializer``.
         silent: indexes of tasks that send no events.
         sends_task_events: whether task events are on at first.
         heartbeat_s: seconds between heartbeats; ``None`` sends no worker events about life.
@@ -58,6 +48,7 @@ class EventStream:
         connect: Callable[[], Any],
         exchange: str,
         *,
+        serializer: str,
         silent: Sequence[int],
         sends_task_events: bool,
         heartbeat_s: float | None,
@@ -65,6 +56,7 @@ class EventStream:
         self._engine = engine
         self._hostname = hostname
         self._exchange_name = exchange
+        self._serializer = serializer
         self._silent = list(silent)
         self._heartbeat_s = heartbeat_s
         self._publisher = EventPublisher(connect, self._publish)
@@ -126,12 +118,9 @@ class EventStream:
         )
 
     def _publish(self, connection: Any, body: bytes, routing_key: str = ROUTING_KEY) -> None:
-        kind = "fanout" if connection.transport.driver_type in _FANOUT_DRIVERS else "topic"
-        exchange = Exchange(self._exchange_name, type=kind)
-        Producer(connection, auto_declare=False).publish(
-            body, exchange=exchange.name, routing_key=routing_key, declare=[exchange],
-            headers={"hostname": self._hostname}, delivery_mode=1,
-            content_type="application/json", content_encoding="utf-8",
+        publish_json(
+            connection, get_exchange(connection, self._exchange_name), body, routing_key=routing_key,
+            serializer=self._serializer, headers={"hostname": self._hostname},
         )  # fmt: skip
 
 

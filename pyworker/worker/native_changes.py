@@ -14,7 +14,7 @@ from pyworker.exceptions import ImproperlyConfigured, TaskRevokedError
 from pyworker.followups import record_failure
 from pyworker.worker.control_commands import parse_object
 from pyworker.worker.native_config import per_second
-from pyworker.worker.native_node import NativeNode, as_list, nok, ok
+from pyworker.worker.native_node import NativeNode, as_list, named_plainly, nok, ok
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,6 +25,7 @@ logger = logging.getLogger("celery.worker.control")
 _REVOCABLE = frozenset({states.PENDING, states.RECEIVED, states.RETRY, states.REJECTED})
 
 
+@named_plainly
 class NativeChanges:
     """Obeys; used by the mailbox's thread."""
 
@@ -116,7 +117,7 @@ class NativeChanges:
         try:
             per_s = per_second(rate_limit, task_name)
         except ImproperlyConfigured as error:
-            return nok(f"Invalid rate limit string: {error}")
+            return nok(f"Invalid rate limit string: {error.__cause__!r}")
         index = node.task_index(task_name)
         if index is None or task_name not in node.app.tasks:
             logger.error("Rate limit attempt for unknown task %s", task_name)

@@ -152,8 +152,8 @@ def per_second(limit: Any, task_name: str) -> float | None:
     count, _, unit = str(limit).partition("/")
     try:
         return float(count) / _UNITS_S[unit or "s"] or None
-    except (KeyError, ValueError):
-        raise ImproperlyConfigured(f"rate_limit of {task_name}: {limit!r} is no rate such as '10/m'") from None
+    except (KeyError, ValueError) as error:
+        raise ImproperlyConfigured(f"rate_limit of {task_name}: {limit!r} is no rate such as '10/m'") from error
 
 
 def require_pool(app: Celery, options: WorkerOptions) -> None:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from pyworker.version import __version__
 from pyworker.worker import memory_samples
-from pyworker.worker.control_commands import describe_job, parse_object, pool_statistics, resource_use
-from pyworker.worker.native_node import NativeNode, as_list, ok
+from pyworker.worker.control_commands import describe_job, parse_object, pool_statistics, resource_use, solo_statistics
+from pyworker.worker.native_node import NativeNode, as_list, named_plainly, ok
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,6 +27,7 @@ logger = logging.getLogger("celery.worker.control")
 _TASK_INFO = ("exchange", "routing_key", "rate_limit")
 
 
+@named_plainly
 class NativeInspect:
     """Answers; used by the mailbox's thread."""
 
@@ -134,27 +135,33 @@ class NativeInspect:
         with node.connect() as connection:
             broker = dict(connection.info())
         broker.pop("password", None)
-        soft_s, hard_s = node.time_limits_s
+        broker["heartbeat"] = float(node.app.conf.broker_heartbeat or 0)
         multiplier = config.prefetch.multiplier
-        size = counters.get("pool_size", config.pool.concurrency)
+        # Solo's one slot fetches for as many as were asked for, as Celery's does.
+        size = config.pool.concurrency if node.is_solo else counters.get("pool_size", config.pool.concurrency)
         autoscaler = {} if node.autoscaler is None else {"autoscaler": node.autoscaler.info()}
         return {
             "total": {name.removeprefix("task:"): count for name, count in counters.items() if ":" in name},
             "pid": os.getpid(),
             "clock": str(node.engine.clock()),
             "uptime": round(time.time() - node.started_at),
-            "pool": pool_statistics(
-                node.implementation,
-                node.engine.children(),
-                config.pool.concurrency,
-                config.pool.max_tasks_per_child,
-                (soft_s or 0, hard_s or 0),
-            ),
+            "pool": self._pool(),
             **autoscaler,
             "broker": broker,
             "prefetch_count": size * multiplier + counters.get("eta_held", 0) if multiplier else 0,
             "rusage": resource_use(),
         }
+
+    def _pool(self) -> dict[str, Any]:
+        node = self._node
+        if node.is_solo:
+            return solo_statistics(node.implementation)
+        pool = node.config.pool
+        soft_s, hard_s = node.time_limits_s
+        return pool_statistics(
+            node.implementation, node.engine.children(), pool.concurrency, pool.max_tasks_per_child,
+            (soft_s or 0, hard_s or 0),
+        )  # fmt: skip
 
     def memsample(self, **_: Any) -> Any:
         """Take a sample of the main process's memory."""

@@ -10,6 +10,7 @@ from kombu.pidbox import Mailbox
 
 from pyworker.exceptions import ImproperlyConfigured
 from pyworker.worker.autoscale import Autoscaler
+from pyworker.worker.engine_clock import let_engine_keep
 from pyworker.worker.event_stream import EventStream, heartbeat_interval_s
 from pyworker.worker.native_changes import NativeChanges
 from pyworker.worker.native_config import autoscale_bounds
@@ -64,12 +65,15 @@ class NativeMonitoring:
     ) -> None:
         conf = app.conf
         self._options = options
+        # What the application's own code sends from this process carries the same clock.
+        let_engine_keep(app.clock, engine)
         silent = [index for index, task in enumerate(config.tasks) if not _sends_events(app, task.name)]
         self.events = EventStream(
             engine,
             hostname,
             connect,
             conf.event_exchange,
+            serializer=conf.event_serializer,
             silent=silent,
             sends_task_events=bool(options.task_events or conf.worker_send_task_events),
             heartbeat_s=None if options.without_heartbeat else heartbeat_interval_s(options.heartbeat_interval_s),

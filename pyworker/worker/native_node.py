@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from inspect import isfunction
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kombu import Exchange, Queue
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from pyworker.worker.config import EngineConfig
     from pyworker.worker.event_stream import EventStream
     from pyworker.worker.revoked_ids import RevokedIds
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(kw_only=True)
@@ -51,6 +54,14 @@ class NativeNode:
     def task_index(self, name: str) -> int | None:
         """Return the engine's index of a task."""
         return next((index for index, task in enumerate(self.config.tasks) if task.name == name), None)
+
+
+def named_plainly(commands: type[Kind]) -> type[Kind]:
+    """Have Python's own complaints about a command's arguments name the command alone, as Celery's replies do."""
+    for name, member in vars(commands).items():
+        if isfunction(member):
+            member.__qualname__ = name
+    return commands
 
 
 def ok(value: Any) -> dict[str, Any]:

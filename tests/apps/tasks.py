@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 import signal
 import subprocess
@@ -24,6 +26,10 @@ app.conf.update(
     timezone="UTC",
     worker_hijack_root_logger=True,
 )
+app.conf.update(json.loads(os.environ.get("TEST_APP_SETTINGS", "{}")))
+if os.environ["TEST_BROKER_URL"].startswith("sqlite:"):
+    # Makes the transport known to kombu, for a stock worker too.
+    importlib.import_module("pyworker")
 lanes.enter_lane()
 logger = get_task_logger(__name__)
 

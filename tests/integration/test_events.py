@@ -3,99 +3,30 @@
 from __future__ import annotations
 
 import signal
-import threading
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.pair import pair, plain
+from support.event_recorder import Recorder, view
+from support.pair import pair
 from support.waiting import eventually
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
-
     from support.stage import Stage
 
-pytestmark = [pytest.mark.control]
-
-#: Fields whose values differ by nature; that they are there, and their types, is compared.
-_UNSTABLE = (
-    "timestamp",
-    "clock",
-    "pid",
-    "runtime",
-    "local_received",
-    "uuid",
-    "root_id",
-    "active",
-    "processed",
-    "loadavg",
-)
-
-
-class Recorder:
-    """Receives the events of a stage's node, as Flower and ``celery events`` do."""
-
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self.events: list[dict[str, Any]] = []
-        self._is_open = threading.Event()
-        self._is_stopping = False
-        self._thread = threading.Thread(target=self._run, daemon=True, name="event recorder")
-
-    def _run(self) -> None:
-        with self._stage.app.connection_for_read() as connection:
-            receiver = self._stage.app.events.Receiver(connection, handlers={"*": self.events.append})
-            with receiver.consumer_context() as (drained, _channel, _consumers):
-                self._is_open.set()
-                while not self._is_stopping:
-                    try:
-                        drained.drain_events(timeout=0.5)
-                    except TimeoutError:
-                        continue
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        assert self._is_open.wait(10)
-        # kombu subscribes with its first read: a heartbeat shows that it did.
-        eventually(lambda: self.of_type("worker-heartbeat"), deadline_s=20)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._is_stopping = True
-        self._thread.join(10)
-
-    def of_type(self, kind: str) -> list[dict[str, Any]]:
-        """Return the events of a type so far."""
-        return [event for event in list(self.events) if event["type"] == kind]
-
-    def of_tasks(self) -> dict[str, list[dict[str, Any]]]:
-        """Return each task's events in the order of their clocks."""
-        tasks: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for event in list(self.events):
-            if "uuid" in event:
-                tasks[event["uuid"]].append(event)
-        return {task_id: sorted(events, key=lambda event: event["clock"]) for task_id, events in tasks.items()}
-
-
-def view(event: dict[str, Any]) -> dict[str, Any]:
-    """Return what two workers' events of the same thing share."""
-    seen = {key: type(value).__name__ if key in _UNSTABLE else plain(value) for key, value in event.items()}
-    if seen.get("traceback"):
-        # The frames of the tracer differ; the exception's own line counts.
-        seen["traceback"] = seen["traceback"].strip().splitlines()[-1]
-    return seen
+_DEADLINE_S = 60.0
+#: What a worker of another library says of itself.
+_OF_THE_LIBRARY = ("sw_ident", "sw_ver")
 
 
 def _workload(stage: Stage) -> dict[str, str]:
     """Run tasks of every fate; returns the last event that each is waited for with."""
     tasks = stage.tasks
     eta = "2030-01-01T00:00:00+00:00"
+    tasks.gated.apply_async(("held",), task_id="terminated")
+    stage.wait_for_journal("held", 1, deadline_s=_DEADLINE_S)
+    stage.app.control.revoke("terminated", terminate=True, signal="SIGKILL", destination=[stage.worker.node_name])
+    tasks.gated.apply_async(("never",), task_id="timed-out", time_limit=1)
     tasks.add.apply_async((1, 2), task_id="succeeds")
     tasks.raising.apply_async(("no",), task_id="fails", shadow="shadowed-name")
     tasks.retry_without_exception.apply_async(task_id="retries")
@@ -106,9 +37,10 @@ def _workload(stage: Stage) -> dict[str, str]:
     tasks.show.apply_async(("é" * 300,), task_id="long")
     tasks.kill_own_process.apply_async(("events",), task_id="lost")
     stage.app.control.revoke("revoked", destination=[stage.worker.node_name])
-    eventually(lambda: "flagged as revoked" in stage.worker.log, deadline_s=20)
+    eventually(lambda: "flagged as revoked: revoked" in stage.worker.log, deadline_s=_DEADLINE_S)
     tasks.add.apply_async((1, 2), task_id="revoked")
     return {
+        "terminated": "task-revoked", "timed-out": "task-failed",
         "succeeds": "task-succeeded", "fails": "task-failed", "retries": "task-retried", "ignored": "task-started",
         "rejected": "task-rejected", "expired": "task-revoked", "scheduled": "task-received", "long": "task-succeeded",
         "lost": "task-failed", "revoked": "task-revoked",
@@ -116,27 +48,24 @@ def _workload(stage: Stage) -> dict[str, str]:
 
 
 def _record(stage: Stage) -> dict[str, Any]:
-    with Recorder(stage) as recorder:
+    with Recorder(stage.app) as recorder:
         awaited = _workload(stage)
 
         def all_there() -> bool:
-            seen = recorder.of_tasks()
-            missing = {
-                task_id: kind
-                for task_id, kind in awaited.items()
-                if kind not in [event["type"] for event in seen.get(task_id, [])]
-            }
+            missing = {task_id: kind for task_id, kind in awaited.items() if kind not in recorder.types(task_id)}
             assert not missing, f"not seen yet: {missing}"
             return True
 
-        eventually(all_there, deadline_s=30)
+        eventually(all_there, deadline_s=_DEADLINE_S)
         # A receiver asks for heartbeats when it starts; those say less.
-        beats = eventually(lambda: [beat for beat in recorder.of_type("worker-heartbeat") if "active" in beat])
-        heartbeat = beats[-1]
+        heartbeat = eventually(lambda: [beat for beat in recorder.of_type("worker-heartbeat") if "active" in beat])[-1]
         seen = recorder.of_tasks()
         # Not waited for: a stock worker that lost a child does not always end.
         stage.worker.send(signal.SIGTERM)
-        offline = eventually(lambda: recorder.of_type("worker-offline"), deadline_s=20)[0]
+        offline = recorder.wait_for("worker-offline")
+        stage.worker.kill_all()
+        stage.new_worker().start()
+        online = recorder.wait_for("worker-online")
     streams = {task_id: [view(event) for event in seen[task_id]] for task_id in awaited}
     # The number of the pool's job, and the name of the child, are not the same by nature.
     streams["lost"][-1].pop("exception")
@@ -144,14 +73,80 @@ def _record(stage: Stage) -> dict[str, Any]:
     # A retried task goes on with a second message, which may be received before the retry is told.
     first_run = {event["type"]: event for event in reversed(streams["retries"])}
     streams["retries"] = [first_run[kind] for kind in ("task-received", "task-started", "task-retried")]
-    return {"heartbeat": view(heartbeat), "offline": view(offline), **streams}
+    # A stock worker tells of a task that took too long twice, the second time by the name of billiard's wrapper.
+    streams["timed-out"] = list({event["type"]: {**event, "exception": ""} for event in streams["timed-out"]}.values())
+    _check_clocks(recorder.events)
+    return {"heartbeat": view(heartbeat), "offline": view(offline), "online": view(online), **streams}
 
 
-@pytest.mark.parametrize("lane_kind", ["pyworker-fast", "pyworker-library", "pyworker-parent"])
-def test_events_are_those_of_the_stock_worker(lane_kind: str) -> None:
-    with pair(lane_kind, options=("-c", "2", "-E")) as (stock, ours):
+def _check_clocks(events: list[dict[str, Any]]) -> None:
+    """No two events of one process have the same clock, whoever built them."""
+    of_process: dict[int, list[int]] = {}
+    for event in events:
+        assert type(event["clock"]) is int and event["clock"] > 0, event
+        of_process.setdefault(event["pid"], []).append(event["clock"])
+    assert all(len(set(clocks)) == len(clocks) for clocks in of_process.values())
+
+
+@pytest.mark.parametrize("our_kind", ["pyworker-fast", "pyworker-library", "pyworker-parent"])
+def test_events_are_those_of_the_stock_worker(our_kind: str) -> None:
+    _compare(our_kind, app="tasks")
+
+
+def test_events_of_an_app_of_our_own_are_those_of_the_stock_worker() -> None:
+    _compare("pyworker-own", app="either")
+
+
+def _compare(kind: str, *, app: str) -> None:
+    with pair(kind, app=app, options=("-c", "2", "-E")) as (stock, ours):
         expected, got = _record(stock), _record(ours)
+    if kind == "pyworker-own":
+        got = {
+            key: [_in_celerys_names(event) for event in each] if isinstance(each, list) else each
+            for key, each in got.items()
+        }
+        for record in (expected, got):
+            for name in ("heartbeat", "offline", "online"):
+                record[name] |= dict.fromkeys(_OF_THE_LIBRARY, "of the library")
     differences = {key: (expected[key], got[key]) for key in expected if expected[key] != got[key]}
     text = "\n".join(f"{key}\n  stock {one}\n  ours  {two}" for key, (one, two) in differences.items())
     if differences:
         pytest.fail(f"{len(differences)} streams differ:\n{text}", pytrace=False)
+
+
+def _in_celerys_names(event: dict[str, Any]) -> dict[str, Any]:
+    """Name exceptions in a traceback by where Celery has them."""
+    if not event.get("traceback"):
+        return event
+    text = event["traceback"].replace("pyworker.exceptions.TimeLimit", "billiard.exceptions.TimeLimit")
+    return event | {"traceback": text.replace("pyworker.exceptions", "celery.exceptions")}
+
+
+@pytest.mark.parametrize("our_kind", ["pyworker-fast", "pyworker-own"])
+def test_task_events_are_turned_on_and_off_at_run_time(our_kind: str) -> None:
+    with pair(our_kind, app="either", options=("-c", "1")) as stages:
+        expected, got = (_switch(stage) for stage in stages)
+    assert got == expected
+
+
+def _switch(stage: Stage) -> dict[str, list[str]]:
+    """Run a task before, while and after events are on; returns the types that each told."""
+    control, node = stage.app.control, [stage.worker.node_name]
+
+    def tell(command: str) -> Any:
+        return eventually(lambda: getattr(control, command)(destination=node, reply=True, timeout=5))
+
+    with Recorder(stage.app) as recorder:
+        stage.tasks.add.apply_async((1, 2), task_id="before").get(timeout=_DEADLINE_S)
+        # The result may be there before the worker has heard of it.
+        eventually(lambda: control.inspect(node, timeout=5).active() == {node[0]: []}, deadline_s=_DEADLINE_S)
+        replies = [tell("enable_events")[0], tell("enable_events")[0]]
+        stage.tasks.add.apply_async((1, 2), task_id="while").get(timeout=_DEADLINE_S)
+        recorder.wait_for("task-succeeded", uuid="while")
+        replies.append(tell("disable_events")[0])
+        stage.tasks.add.apply_async((1, 2), task_id="after").get(timeout=_DEADLINE_S)
+        # Told in order: when this heartbeat is here, nothing of the last task is to come.
+        beats = len(recorder.of_type("worker-heartbeat"))
+        eventually(lambda: len(recorder.of_type("worker-heartbeat")) > beats + 1, deadline_s=_DEADLINE_S)
+        types = {task_id: recorder.types(task_id) for task_id in ("before", "while", "after")}
+    return {**types, "replies": [next(iter(reply.values()))["ok"] for reply in replies]}

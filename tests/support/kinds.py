@@ -31,6 +31,9 @@ RECEIVERS = Kind("pyworker-receivers", _OURS, "receivers")
 LIBRARY = Kind("pyworker-library", _OURS, "library")
 PARENT = Kind("pyworker-parent", _OURS, "parent")
 
+#: Ours on an application of our own (``apps/either.py`` with ``TEST_LIBRARY=pyworker``); asked for by name alone.
+OWN = Kind("pyworker-own", _OURS, "fast")
+
 KINDS = {kind.name: kind for kind in (STOCK, FAST, RECEIVERS, LIBRARY, PARENT)}
 #: Celery's worker with each lane's app: shows that the lanes' apps themselves are sound.
 CONTROLS = {f"stock-{lane}": Kind(f"stock-{lane}", _STOCK, lane) for lane in ("receivers", "library", "parent")}

@@ -6,7 +6,7 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from support.kinds import KINDS, STOCK
+from support.kinds import KINDS, OWN, STOCK
 from support.stage import Stage
 
 if TYPE_CHECKING:
@@ -20,15 +20,30 @@ _PORT = re.compile(r"127\.0\.0\.1:\d+")
 
 @contextmanager
 def pair(
-    kind: str, *, app: str = "tasks", options: Iterable[str] = ("-c", "2"), environment: Mapping[str, str] | None = None
-) -> Iterator[tuple[Stage, Stage]]:
-    """Open a stock worker's stage and that of a kind of ours, with the same node name."""
+    kind: str,
+    *,
+    app: str = "tasks",
+    options: Iterable[str] = ("-c", "2"),
+    environment: Mapping[str, str] | None = None,
+    stage: type[Stage] = Stage,
+) -> Iterator[tuple[Any, Any]]:
+    """Open a stock worker's stage and that of a kind of ours, with the same node name.
+
+    Args:
+        kind: the name of a kind of ours.
+        app: a module of ``tests/apps``.
+        options: the workers' options.
+        environment: of both workers; ``pyworker-own`` gets the library besides.
+        stage: where broker and results are.
+    """
     options = (*options, "-n", "pair@%h")
+    ours = OWN if kind == OWN.name else KINDS[kind]
+    library = {"TEST_LIBRARY": "pyworker"} if ours is OWN else {}
     with (
-        Stage(STOCK, app, options=options, environment=environment) as stock,
-        Stage(KINDS[kind], app, options=options, environment=environment) as ours,
+        stage(STOCK, app, options=options, environment=environment) as stock_stage,
+        stage(ours, app, options=options, environment={**(environment or {}), **library}) as our_stage,
     ):
-        yield stock, ours
+        yield stock_stage, our_stage
 
 
 def plain(value: Any) -> Any:

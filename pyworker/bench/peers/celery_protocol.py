@@ -37,6 +37,7 @@ def make_app(app_class: Callable[..., Any], signals: Any, settings: AppSettings)
         task_ignore_result=settings.ignore_result,
         broker_connection_retry_on_startup=True,
         broker_transport_options=settings.transport_options,
+        worker_send_task_events=settings.task_events,
     )
     work = make_work(settings)
     # Not shared: a run has several apps in one process, and each has a task of its own under this name.

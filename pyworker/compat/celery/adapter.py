@@ -16,7 +16,6 @@ from pyworker.compat.celery.broker_choice import broker_config
 from pyworker.compat.celery.calls import CallDesk
 from pyworker.compat.celery.control import PanelControl
 from pyworker.compat.celery.deliveries import Deliveries
-from pyworker.compat.celery.engine_clock import let_engine_keep
 from pyworker.compat.celery.events import TaskEvents
 from pyworker.compat.celery.options import worker_arguments
 from pyworker.compat.celery.receipts import ReceiptLog
@@ -27,6 +26,7 @@ from pyworker.compat.celery.task_specs import task_configs, task_specs, watched_
 from pyworker.compat.celery.versions import require_supported
 from pyworker.compat.celery.worker_facade import make_worker
 from pyworker.worker.config import EngineConfig, Lane, PoolConfig, PrefetchConfig, ShutdownConfig
+from pyworker.worker.engine_clock import let_engine_keep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 from celery.events.event import get_exchange, group_from
 from celery.utils.log import get_logger
 from celery.utils.time import utcoffset
-from kombu import Producer
-from kombu.serialization import dumps, loads
+from kombu.serialization import dumps
 
-from pyworker.worker.event_publisher import EventPublisher
+from pyworker.worker.event_publisher import EventPublisher, publish_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,18 +105,7 @@ class TaskEvents:
     def _publish(self, connection: Any, body: bytes, routing_key: str) -> None:
         dispatcher = self._consumer.event_dispatcher
         exchange = get_exchange(connection, name=self._consumer.app.conf.event_exchange)
-        if dispatcher.serializer == "json":
-            encoded: dict[str, Any] = {"content_type": "application/json", "content_encoding": "utf-8"}
-            content: Any = body
-        else:
-            encoded = {"serializer": dispatcher.serializer}
-            content = loads(body, "application/json", "utf-8")
-        Producer(connection, auto_declare=False).publish(
-            content,
-            exchange=exchange.name,
-            routing_key=routing_key,
-            declare=[exchange],
-            headers=dispatcher.headers,
-            delivery_mode=dispatcher.delivery_mode,
-            **encoded,
-        )
+        publish_json(
+            connection, exchange, body, routing_key=routing_key, serializer=dispatcher.serializer,
+            headers=dispatcher.headers, delivery_mode=dispatcher.delivery_mode,
+        )  # fmt: skip

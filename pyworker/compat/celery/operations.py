@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import celery
 from celery.app.utils import bugreport
+from celery.events.snapshot import evcam
 from celery.worker.control import Panel
 
 from pyworker.operations.protocol import RemoteCommand
@@ -14,6 +15,8 @@ from pyworker.transport.redis_url import without_password
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from pyworker.operations.protocol import Snapshots
 
 _SYMBOLS = ("Task", "chord", "group", "chain", "chunks", "xmap", "xstarmap", "subtask", "signature")
 
@@ -28,6 +31,7 @@ class CeleryOperations:
     def __init__(self, app: Any) -> None:
         self._app = app
         self.control = app.control
+        self.events = app.events
 
     def remote_commands(self) -> Mapping[str, RemoteCommand]:
         """Celery's panel, with what the application's own modules added to it."""
@@ -93,6 +97,13 @@ class CeleryOperations:
         graph.to_dot(text)
         return text.getvalue()
 
-    def event_exchange(self) -> str:
-        """``event_exchange``."""
-        return str(self._app.conf.event_exchange)
+    def reading_connection(self) -> Any:
+        """A connection to the broker for reading."""
+        return self._app.connection_for_read()
+
+    def take_snapshots(self, snapshots: Snapshots) -> None:
+        """With a camera of Celery's."""
+        evcam(
+            snapshots.camera, freq=snapshots.frequency_s, maxrate=snapshots.maxrate, loglevel=snapshots.loglevel,
+            logfile=snapshots.logfile, pidfile=snapshots.pidfile, app=self._app,
+        )  # fmt: skip

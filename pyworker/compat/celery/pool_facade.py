@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.concurrency.base import BasePool
 
-from pyworker.worker.control_commands import pool_statistics
+from pyworker.worker.control_commands import pool_statistics, solo_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,6 +104,8 @@ class EnginePool(BasePool):
             raise NotImplementedError("solo runs tasks in the main process; there are no children")
 
     def _get_info(self) -> dict[str, Any]:
+        if self.is_solo:
+            return solo_statistics(self._implementation)
         children = self.engine.children() if self.engine is not None else []
         soft_s, hard_s = self._timeouts
         return pool_statistics(

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from pyworker._native import Engine
 
 
-class EngineClock(LamportClock):
+class EngineClock(LamportClock):  # type: ignore[misc]
     """A Lamport clock whose value is the engine's.
 
-    Celery's modules keep references to the clock object itself, so the object stays and only its class changes.
+    Modules keep references to the clock object itself, so the object stays and only its class changes.
     """
 
     engine: Engine

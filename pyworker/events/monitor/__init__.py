@@ -1,0 +1,1 @@
+"""The terminal monitor of ``pyworker events``; needs textual (``pip install 'pyworker[tui]'``)."""
