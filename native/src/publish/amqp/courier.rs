@@ -1,127 +1,138 @@
-//! Publishes to the delay levels from a thread of its own, because a publish waits for its confirmation.
+//! Publishes from a thread of its own for owners that must not wait for a confirmation.
 //!
 //! The thread lives as long as there is work, and a connection of its own: a server that blocks publishers stops
-//! reading from them, and acks must not wait behind that.
+//! reading from them, and nobody else's frames must wait behind that.
 
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use mio::{Interest, Registry, Token};
 
-use crate::broker::DeliveryTag;
+use super::{AmqpOutgoing, AmqpPublisher, AmqpPublisherOptions};
 use crate::config::amqp::{AmqpAddress, Declaration};
 use crate::error::{Error, ErrorKind, Result};
-use crate::publish::amqp::{AmqpOutgoing, AmqpPublisher, AmqpPublisherOptions};
 
-/// Where every delayed message begins.
-const FIRST_LEVEL: &str = "celery_delayed_27";
 const TIMEOUT_S: f64 = 30.0;
 /// Most messages in one confirmed batch.
 const BATCH_MAX: usize = 1000;
 
-/// A message to be parked.
+/// A message to be published.
 #[derive(Debug)]
-pub(super) struct ParkJob {
-    pub(super) tag: DeliveryTag,
-    pub(super) routing_key: String,
-    /// See `publish::amqp::build_message`.
-    pub(super) message: Vec<u8>,
+pub(crate) struct Parcel {
+    /// The owner's name for it.
+    pub(crate) tag: u64,
+    pub(crate) routing_key: String,
+    /// See `build_message`.
+    pub(crate) message: Vec<u8>,
 }
 
-type Outcome = (Vec<DeliveryTag>, Result<()>);
+/// Parcels that shared a batch, and what became of all of them.
+pub(crate) type Outcome = (Vec<Parcel>, Result<()>);
+
+/// Where parcels go.
+#[derive(Debug, Clone)]
+pub(crate) struct Route {
+    /// The servers, tried in order.
+    pub(crate) addresses: Vec<AmqpAddress>,
+    /// Declared before the first parcel.
+    pub(crate) declarations: Vec<Declaration>,
+    /// The exchange; empty is the default one.
+    pub(crate) exchange: &'static str,
+    /// Whether a parcel that no queue takes is an error.
+    pub(crate) mandatory: bool,
+}
 
 #[derive(Debug)]
 struct Running {
-    jobs: mpsc::Sender<Vec<ParkJob>>,
+    parcels: mpsc::Sender<Vec<Parcel>>,
     outcomes: mpsc::Receiver<Outcome>,
     /// Becomes readable when there are outcomes.
     bell: mio::net::UnixStream,
     thread: JoinHandle<()>,
 }
 
-/// The thread's handle; it is started by the first job.
+/// The thread's handle; it is started by the first parcel.
 #[derive(Debug)]
-pub(super) struct Parker {
-    addresses: Vec<AmqpAddress>,
-    declarations: Vec<Declaration>,
+pub(crate) struct Courier {
+    purpose: &'static str,
+    route: Route,
     running: Option<Running>,
 }
 
-impl Parker {
-    pub(super) fn new(addresses: Vec<AmqpAddress>, declarations: Vec<Declaration>) -> Self {
-        Self { addresses, declarations, running: None }
+impl Courier {
+    /// `purpose` names the thread.
+    pub(crate) fn new(purpose: &'static str, route: Route) -> Self {
+        Self { purpose, route, running: None }
     }
 
-    /// Hands jobs to the thread.
-    pub(super) fn submit(&mut self, registry: &Registry, token: Token, jobs: Vec<ParkJob>) -> Result<()> {
+    /// Hands parcels to the thread; the token becomes ready when there are outcomes.
+    ///
+    /// # Errors
+    ///
+    /// There is no thread to be had; the parcels are lost with it.
+    pub(crate) fn submit(&mut self, registry: &Registry, token: Token, parcels: Vec<Parcel>) -> Result<()> {
         if self.running.as_ref().is_some_and(|running| running.thread.is_finished()) {
             self.running = None;
         }
         let running = match &mut self.running {
             Some(running) => running,
-            None => self.running.insert(start(registry, token, &self.addresses, &self.declarations)?),
+            None => self.running.insert(start(registry, token, self.purpose, self.route.clone())?),
         };
-        running.jobs.send(jobs).map_err(|_| Error::new(ErrorKind::Internal, "the parking thread ended"))
+        running.parcels.send(parcels).map_err(|_| Error::new(ErrorKind::Internal, "the publishing thread ended"))
     }
 
-    /// What became of jobs since the last call.
-    pub(super) fn results(&mut self, _registry: &Registry) -> Vec<Outcome> {
+    /// What became of parcels since the last call.
+    pub(crate) fn outcomes(&mut self) -> Vec<Outcome> {
         let Some(running) = &mut self.running else { return Vec::new() };
         let mut rings = [0; 64];
         // Edge-triggered: emptied, so that the next ring is an edge.
-        while matches!(std::io::Read::read(&mut running.bell, &mut rings), Ok(1..)) {}
+        while matches!(running.bell.read(&mut rings), Ok(1..)) {}
         running.outcomes.try_iter().collect()
     }
 }
 
-fn start(
-    registry: &Registry,
-    token: Token,
-    addresses: &[AmqpAddress],
-    declarations: &[Declaration],
-) -> Result<Running> {
+fn start(registry: &Registry, token: Token, purpose: &str, route: Route) -> Result<Running> {
     let (bell, ringer) = UnixStream::pair()?;
     bell.set_nonblocking(true)?;
     ringer.set_nonblocking(true)?;
     let mut bell = mio::net::UnixStream::from_std(bell);
     registry.register(&mut bell, token, Interest::READABLE)?;
     let publisher = AmqpPublisher::new(AmqpPublisherOptions {
-        addresses: addresses.to_vec(),
+        addresses: route.addresses.clone(),
         confirm: true,
         timeout_s: TIMEOUT_S,
         max_idle: 1,
     })?;
-    let declarations = declarations.to_vec();
-    let (jobs, inbox) = mpsc::channel::<Vec<ParkJob>>();
+    let (parcels, inbox) = mpsc::channel::<Vec<Parcel>>();
     let (outbox, outcomes) = mpsc::channel();
-    let thread = std::thread::Builder::new().name("pyworker-parking".into()).spawn(move || {
-        while let Ok(mut jobs) = inbox.recv() {
-            while jobs.len() < BATCH_MAX
+    let thread = std::thread::Builder::new().name(format!("pyworker-{purpose}")).spawn(move || {
+        while let Ok(mut parcels) = inbox.recv() {
+            while parcels.len() < BATCH_MAX
                 && let Ok(more) = inbox.try_recv()
             {
-                jobs.extend(more);
+                parcels.extend(more);
             }
-            let outcome = publisher.declare(&declarations).and_then(|()| publish(&publisher, &jobs));
-            let tags = jobs.iter().map(|job| job.tag).collect();
-            if outbox.send((tags, outcome)).is_err() {
+            let outcome = publisher.declare(&route.declarations).and_then(|()| publish(&publisher, &route, &parcels));
+            if outbox.send((parcels, outcome)).is_err() {
                 return;
             }
             // A full bell rings already.
-            let _ = std::io::Write::write(&mut &ringer, &[1]);
+            let _ = (&ringer).write(&[1]);
         }
     })?;
-    Ok(Running { jobs, outcomes, bell, thread })
+    Ok(Running { parcels, outcomes, bell, thread })
 }
 
-fn publish(publisher: &AmqpPublisher, jobs: &[ParkJob]) -> Result<()> {
-    let outgoing: Vec<AmqpOutgoing<'_>> = jobs
+fn publish(publisher: &AmqpPublisher, route: &Route, parcels: &[Parcel]) -> Result<()> {
+    let outgoing: Vec<AmqpOutgoing<'_>> = parcels
         .iter()
-        .map(|job| AmqpOutgoing {
-            exchange: FIRST_LEVEL,
-            routing_key: &job.routing_key,
-            mandatory: true,
-            message: &job.message,
+        .map(|parcel| AmqpOutgoing {
+            exchange: route.exchange,
+            routing_key: &parcel.routing_key,
+            mandatory: route.mandatory,
+            message: &parcel.message,
         })
         .collect();
     publisher.publish_many(&outgoing)
