@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 #: Debian's ``rabbitmq-server`` command insists on an account of its own; this is the program behind it.
 PROGRAM = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 _START_DEADLINE_S = 240.0
+_STOP_DEADLINE_S = 120.0
 _POLL_S = 0.05
 _SETTINGS = "disk_free_limit.absolute = 1MB\nloopback_users = none\nlog.console = false\n"
 #: Processors that wait busily would be missing to worker and client on the same machine.
@@ -88,7 +89,7 @@ class RabbitmqServer:
         return self
 
     def start_node(self) -> None:
-        """Start the node alone, again after ``kill_node``.
+        """Start the node alone, again after ``stop_node`` or ``kill_node``.
 
         Raises:
             BenchError: it does not come up.
@@ -99,6 +100,20 @@ class RabbitmqServer:
             if time.monotonic() > deadline or self._processes["node"].poll() is not None:
                 raise BenchError(f"the RabbitMQ node does not come up; its log:\n{self._log_tail()}")
             time.sleep(_POLL_S)
+
+    def stop_node(self) -> None:
+        """Stop the node as an operator does.
+
+        Raises:
+            BenchError: it does not end.
+        """
+        node = self._processes["node"]
+        node.terminate()
+        try:
+            node.wait(_STOP_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            raise BenchError(f"the RabbitMQ node does not end; its log:\n{self._log_tail()}") from None
+        self._kill("node")
 
     def kill_node(self) -> None:
         """Kill the node as a crash does; what is durable is there when it starts again."""
@@ -112,12 +127,18 @@ class RabbitmqServer:
             shutil.rmtree(self._directory, ignore_errors=True)
             self._directory = None
 
-    def _environment(self) -> dict[str, str]:
+    @property
+    def node_name(self) -> str:
+        """The node's name in Erlang's network."""
+        return f"pyworker{self.port}@localhost"
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of the node's processes, and of those that talk to it."""
         directory = self.directory
         return {
             **os.environ,
             "HOME": str(directory),
-            "RABBITMQ_NODENAME": f"pyworker{self.port}@localhost",
+            "RABBITMQ_NODENAME": self.node_name,
             "ERL_EPMD_PORT": str(self._mapper_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
@@ -134,7 +155,7 @@ class RabbitmqServer:
 
     def _spawn(self, name: str, command: list[str]) -> None:
         self._processes[name] = subprocess.Popen(
-            command, env=self._environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            command, env=self.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             # Erlang has helpers of its own: they are in this process group.
             stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip

@@ -18,10 +18,9 @@ from pathlib import Path
 from pyworker.bench.rabbitmq_server import RabbitmqServer
 from support.certificates import Certificates
 from support.ports import free_port
+from support.rabbitmq_server import ONE_SCHEDULER
 
 START_S = 230.0
-#: One scheduler: the tests need the processors themselves.
-ERLANG = "+S 1:1"
 
 
 class Keeper:
@@ -34,7 +33,7 @@ class Keeper:
         self.server = RabbitmqServer(
             directory=directory,
             plugins=("rabbitmq_management", "rabbitmq_auth_mechanism_ssl"),
-            erlang_arguments=ERLANG,
+            erlang_arguments=ONE_SCHEDULER,
             settings=(
                 f"management.tcp.port = {self.management_port}\nmanagement.tcp.ip = 127.0.0.1\n"
                 "collect_statistics_interval = 500\n"

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _KEEPER = Path(__file__).with_name("rabbitmq_keeper.py")
 #: A node's start on a machine under load.
 _START_S = 240.0
+#: Arguments of Erlang's machine: the tests need the processors themselves.
+ONE_SCHEDULER = "+S 1:1"
 
 
 @dataclass(frozen=True)

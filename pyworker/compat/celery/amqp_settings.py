@@ -68,9 +68,7 @@ def rpc_results(app: Any) -> AmqpResultConfig | None:
     connection = app.connection_for_write()
     if connection.get_transport_cls() not in (Transport, SSLTransport) or not is_unpatched(backend):
         return None
-    return AmqpResultConfig(
-        addresses=_addresses(connection, app.conf, "results"), retry=retry_of(backend.retry_policy)
-    )
+    return AmqpResultConfig(addresses=_addresses(connection, app.conf, "results"), retry=retry_of(backend.retry_policy))
 
 
 def _addresses(connection: Any, conf: Any, hostname: str) -> tuple[AmqpAddress, ...]:
