@@ -152,7 +152,12 @@ def test_work_goes_on_after(
     # A node that crashes may forget acknowledgements that it has confirmed.
     assert repeated == 0 or drop is crash
     # Remote control has a connection of its own, which must notice as well.
-    eventually(lambda: stage.app.control.ping(timeout=1), deadline_s=DEADLINE_S, what="remote control answers")
+    with stage.app.connection_for_write() as connection:
+        eventually(
+            lambda: stage.app.control.ping(timeout=1, connection=connection),
+            deadline_s=DEADLINE_S,
+            what="remote control answers",
+        )
     eventually(lambda: open_descriptors(worker.pid) <= before[0] + 2, what="no descriptor was left behind")
     eventually(lambda: thread_count(worker.pid) <= before[1] + 2, what="no thread was left behind")
     assert worker.stop() == 0
@@ -262,7 +267,7 @@ def test_remote_control_adds_and_cancels_queues_of_every_kind(stage: RabbitmqSta
     assert [list(one.values()) for one in answer] == [[{"ok": "add consumer later"}]]
 
     def send(member: str) -> None:
-        stage.tasks.count_late.apply_async(("added", member), exchange="fan", routing_key="", ignore_result=True)
+        stage.tasks.count_late.apply_async(("added", member), exchange="fan", routing_key="any", ignore_result=True)
 
     def wait_for(*members: str) -> None:
         eventually(lambda: set(stage.notes.hkeys("executions:added")) == set(members), deadline_s=DEADLINE_S)
@@ -276,7 +281,12 @@ def test_remote_control_adds_and_cancels_queues_of_every_kind(stage: RabbitmqSta
     eventually(lambda: stage.host.is_drained("later"), what="the queue is declared again")
     send("after its deletion")
     wait_for("at once", "after a drop", "after its deletion")
-    answer = control.cancel_consumer("later", reply=True, timeout=20, limit=1)
+    # A command that comes while the mailbox connects anew reaches nobody.
+    answer = eventually(
+        lambda: control.cancel_consumer("later", reply=True, timeout=2, limit=1),
+        deadline_s=DEADLINE_S,
+        what="an answer",
+    )
     assert [list(one.values()) for one in answer] == [[{"ok": "no longer consuming from later"}]]
     send("after it was cancelled")
     eventually(lambda: stage.host.waiting("later") == 1, what="the message waits")
