@@ -172,6 +172,29 @@ SCENARIOS = (
         figures=_DRAIN_ONLY,
     ),
     Scenario(
+        name="rabbitmq",
+        title="RabbitMQ, results in Redis",
+        text="Our client and task API, and the others with theirs, on a RabbitMQ node; what we publish is confirmed, "
+        "what Celery publishes is not. `bare` takes Celery's messages and only acknowledges them: what the broker "
+        "itself can do.",
+        options=BenchOptions(
+            broker="rabbitmq",
+            tasks=60_000,
+            compare=("celery", "dramatiq", "bare"),
+            compare_tasks=6000,
+            app_kind="pyworker",
+            rounds=3,
+            load_s=0.0,
+        ),
+    ),
+    Scenario(
+        name="rabbitmq-celery",
+        title="RabbitMQ, drop-in",
+        text="A stock Celery application and client; only the worker differs.",
+        options=replace(_DRAIN, broker="rabbitmq", tasks=60_000, compare_tasks=6000, rounds=3),
+        figures=_DRAIN_ONLY,
+    ),
+    Scenario(
         name="peers",
         title="Other task libraries",
         text="Each with its own client, its defaults and stored results, on the same Redis.",

@@ -6,7 +6,7 @@ Everything that crosses does so in batches or once per task; nothing here is cal
 from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias, final
 
-from pyworker.transport.amqp_config import AmqpAddress, Declaration
+from pyworker.transport.amqp_config import AmqpAddress, AmqpQueue, Declaration, DeclareQueue
 from pyworker.worker.config import EngineConfig, RedisAddress
 from pyworker.worker.sqlite_config import SqliteAddress
 
@@ -187,6 +187,13 @@ class Engine:
             NativeError: the broker cannot.
         """
 
+    def declare_queue(self, queue: AmqpQueue, declarations: Sequence[Declaration]) -> None:
+        """Begin consuming from a queue of RabbitMQ, with what is declared for it on every connection from now on.
+
+        Raises:
+            NativeError: the broker cannot, or an argument has no form in AMQP.
+        """
+
     def grow(self, count: int) -> int:
         """Add children; returns the pool's new size."""
 
@@ -315,6 +322,21 @@ class ResultSubscription:
 
     def unsubscribe(self) -> None:
         """End all subscriptions."""
+
+@final
+class AmqpReplies:
+    """Consumes a reply queue, which is declared first; for one thread of one process at a time.
+
+    Blocks without the GIL. After an error it must be dropped.
+
+    Raises:
+        NativeError: ``connection``, ``timeout``, ``authentication``, ``server_refused``, ``too_large``; from each
+            method.
+    """
+
+    def __new__(cls, addresses: Sequence[AmqpAddress], queue: DeclareQueue) -> AmqpReplies: ...
+    def next(self, timeout_s: float) -> tuple[str, str, str, bytes] | None:
+        """Wait for a reply: correlation id, content type, content encoding, body; ``None`` when time is up."""
 
 @final
 class AmqpPublisher:

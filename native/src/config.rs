@@ -125,6 +125,8 @@ pub enum ResultConfig {
     Redis(Box<RedisResultConfig>),
     /// An embedded SQLite file.
     Sqlite(SqliteResultConfig),
+    /// Messages to whoever waits.
+    Amqp(amqp::AmqpResultConfig),
 }
 
 /// When and how a task's message is acknowledged, and its limits.

@@ -20,6 +20,8 @@ _MODULES = {
     "rediss": "pyworker.backends.redis",
     "sentinel": "pyworker.backends.redis",
 }
+#: Results as messages; the broker has to be RabbitMQ.
+RPC_SCHEME = "rpc"
 _SQLITE_SCHEMES = frozenset({"sqlite", "memory"})
 _NONE = frozenset({"disabled", "disabled://"})
 
@@ -38,6 +40,10 @@ def make_backend(app: Celery) -> Backend:
     scheme = url.partition("://")[0].lower()
     if scheme in _SQLITE_SCHEMES:
         return cast("Backend", import_module("pyworker.backends.sqlite").SqliteBackend(app, url))
+    if scheme == RPC_SCHEME:
+        return cast("Backend", import_module("pyworker.backends.rpc").RpcBackend(app, url))
     if scheme not in _MODULES:
-        raise ImproperlyConfigured(f"result_backend: no result store for {scheme!r}; redis:// and sqlite:// are known")
+        raise ImproperlyConfigured(
+            f"result_backend: no result store for {scheme!r}; redis://, sqlite:// and rpc:// are known"
+        )
     return cast("Backend", import_module(_MODULES[scheme]).RedisBackend(app, url))

@@ -36,7 +36,7 @@ class MetaCodec:
         self.serializer = serializer
         self.compression = compression
         self._accept = serialization.prepare_accept_content(accept)
-        self._content_type, self._content_encoding = serialization.registry._encoders[serializer][:2]
+        self.content_type, self.content_encoding = serialization.registry._encoders[serializer][:2]
 
     def encode(self, value: Any) -> bytes:
         """Encode a meta or a part of one."""
@@ -57,14 +57,18 @@ class MetaCodec:
                 return orjson.loads(payload)
             except ValueError:
                 pass  # NaN and the like: not JSON, but kombu reads it
-        return self._registry.loads(payload, self._content_type, self._content_encoding, accept=self._accept)
+        return self._registry.loads(payload, self.content_type, self.content_encoding, accept=self._accept)
 
     def decode_meta(self, payload: bytes) -> dict[str, Any]:
         """Decode a meta; a stored exception becomes one."""
-        meta: dict[str, Any] = self.decode(payload)
-        if meta["status"] in states.EXCEPTION_STATES:
-            meta["result"] = exception_from_stored(meta["result"])
-        return meta
+        return _with_exception(self.decode(payload))
+
+    def decode_message(self, payload: bytes, content_type: str, content_encoding: str) -> dict[str, Any]:
+        """Decode a meta that says itself how it is encoded, within what is accepted."""
+        if content_type == self.content_type:
+            return self.decode_meta(payload)
+        meta: Any = self._registry.loads(payload, content_type, content_encoding, accept=self._accept)
+        return _with_exception(meta)
 
     @staticmethod
     def exception_of(stored: Any) -> BaseException:
@@ -81,6 +85,12 @@ class MetaCodec:
             "exc_message": _serializable(error.args, self.encode),
             "exc_module": kind.__module__,
         }
+
+
+def _with_exception(meta: dict[str, Any]) -> dict[str, Any]:
+    if meta["status"] in states.EXCEPTION_STATES:
+        meta["result"] = exception_from_stored(meta["result"])
+    return meta
 
 
 def _serializable(values: tuple[Any, ...], encode: Callable[[Any], bytes]) -> tuple[Any, ...]:

@@ -59,9 +59,9 @@ class StoringBackend:
         self.codec = MetaCodec(
             conf.result_serializer, conf.result_compression, conf.result_accept_content or conf.accept_content
         )
-        #: May take a write instead of the store, and says whether it did: (key, value, is success). Set in a worker's
-        #: child, whose main thread writes through the engine.
-        self.sink: Callable[[bytes, bytes, bool], bool] | None = None
+        #: May take a write instead of the store, and says whether it did: (task id, key, value, is success). Set in a
+        #: worker's child, whose main thread writes through the engine.
+        self.sink: Callable[[str, bytes, bytes, bool], bool] | None = None
         #: Called before anything is read: a child's own writes must be in the store by then.
         self.before_read: Callable[[], None] | None = None
         self.chord_parts: ChordCounter | None = None
@@ -178,7 +178,7 @@ class StoringBackend:
         value = self.codec.encode(self._meta(task_id, stored, state, traceback, request))
         key = self.task_key(task_id).encode()
         is_success = state == states.SUCCESS
-        if self.sink is None or not self.sink(key, value, is_success):
+        if self.sink is None or not self.sink(task_id, key, value, is_success):
             self.write_result(key, value, is_success)
         return stored
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 LANES = ("fast", "receivers", "library")
 #: ``broker`` of a run on a SQLite file of its own; None is a Redis server of its own.
 PRIVATE_FILE = "sqlite"
+#: ``broker`` of a run on a RabbitMQ node of its own, with results on a Redis server of its own.
+PRIVATE_RABBITMQ = "rabbitmq"
 WORKS = ("noop", "print", "cpu", "mixed")
 
 

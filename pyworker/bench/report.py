@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from pyworker.bench.figures import mean_and_deviation
-from pyworker.bench.options import PRIVATE_FILE
+from pyworker.bench.options import PRIVATE_FILE, PRIVATE_RABBITMQ
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,6 +44,8 @@ def method(outcome: Outcome) -> str:
     broker = options.broker or "a private Redis server on this machine, no persistence, results in database 1"
     if broker == PRIVATE_FILE:
         broker = "a private folder on this machine's disk, results in the same file unless said otherwise"
+    if broker == PRIVATE_RABBITMQ:
+        broker = "a private RabbitMQ node on this machine, durable queues; results on a private Redis server"
     extra = [f"payload {options.payload_bytes} bytes"] if options.payload_bytes else []
     extra += [f"each task sleeps {options.duration_us} us"] if options.duration_us else []
     extra += [f"{options.rtt_ms} ms round trip between worker and broker"] if options.rtt_ms else []

@@ -19,11 +19,13 @@ from pyworker.bench.measure_drain import measure_drain
 from pyworker.bench.measure_idle import measure_idle_cpu, measure_round_trips
 from pyworker.bench.measure_load import measure_load
 from pyworker.bench.measure_publish import measure_batch, measure_one_by_one
-from pyworker.bench.options import PRIVATE_FILE
+from pyworker.bench.options import PRIVATE_FILE, PRIVATE_RABBITMQ
 from pyworker.bench.places import private_place
+from pyworker.bench.rabbitmq_server import RabbitmqServer
 from pyworker.bench.redis_server import RedisServer
 from pyworker.bench.settings import AppSettings
 from pyworker.bench.worker_process import WorkerProcess
+from pyworker.transport.amqp_url import is_amqp
 
 if TYPE_CHECKING:
     from pyworker.bench.options import BenchOptions
@@ -75,6 +77,9 @@ class Session:
             self.figures.exit_code, self.figures.stop_s = worker.stop()
             if self.figures.exit_code:
                 self.figures.problems.append(f"the worker's exit code is {self.figures.exit_code}")
+            # RabbitMQ does not count what a consumer holds; it comes back with its end.
+            if client.leftovers():
+                self.figures.problems.append(f"{client.leftovers()} messages came back when the worker stopped")
         return self.figures
 
     def _make_settings(self, stack: contextlib.ExitStack) -> AppSettings:
@@ -88,6 +93,10 @@ class Session:
             place = private_place(directory, self._peer.name)
             broker, backend = place.broker_url, self._options.backend or place.backend_url
             transport_options.update(place.transport_options)
+        elif broker == PRIVATE_RABBITMQ or is_amqp(broker):
+            if broker == PRIVATE_RABBITMQ:
+                broker = stack.enter_context(RabbitmqServer()).url()
+            backend = self._options.backend or stack.enter_context(RedisServer()).url(1)
         else:
             backend = self._options.backend or broker
         path = os.path.join(directory, "tally")
@@ -136,7 +145,7 @@ class Session:
 
     def _idle(self, worker: WorkerProcess, client: Client, record: tally.Tally) -> None:
         trips = self._options.idle_round_trips
-        if trips and not self._options.ignore_result:
+        if trips and client.stored(0, 1) is not None:
             self._reporter.phase(f"{self._peer.name}: {trips} idle round trips")
             found = measure_round_trips(client, record, self._take(trips))
             self.figures.idle_start_p50_ms = percentile(found.to_start_s, 50) * 1000

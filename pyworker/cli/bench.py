@@ -37,8 +37,8 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 @click.option(
     "--broker",
     metavar="URL",
-    help="Broker to use: a URL, `redis` for a private server, `sqlite` for a private file. Default: the file, "
-    "which needs nothing installed; the server where --compare or --rtt-ms needs one.",
+    help="Broker to use: a URL, `redis` or `rabbitmq` for a private server, `sqlite` for a private file. Default: the "
+    "file, which needs nothing installed; Redis where --compare or --rtt-ms needs a server.",
 )
 @click.option("--backend", metavar="URL", help="Result store; by default the broker's server or file.")
 @click.option("--tasks", type=click.IntRange(min=1), default=_DEFAULTS.tasks, show_default=True, help="How many tasks.")

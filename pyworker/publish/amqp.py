@@ -7,14 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pyworker._native import AmqpPublisher, NativeError, build_amqp_message
+from pyworker.backends import RPC_SCHEME
+from pyworker.current import joins_block
 from pyworker.exceptions import OperationalError
+from pyworker.identifiers import reply_address
 from pyworker.publish.encoding import compressed, encode_body, encode_json
 from pyworker.publish.messages import Message
 from pyworker.publish.outlets import Outgoing
 from pyworker.publish.retry import PublishRetry
 from pyworker.publish.templates import Template
 from pyworker.routing import Destination, Router
-from pyworker.transport.amqp_queues import kombu_queue
+from pyworker.transport.amqp_queues import kombu_queue, reply_queue
 from pyworker.transport.amqp_settings import amqp_addresses
 from pyworker.transport.amqp_topology import declarations_of
 
@@ -63,6 +66,8 @@ class AmqpOutlet:
         self._declared: set[str] = set()
         self._lock = threading.Lock()
         self._retry = PublishRetry(conf)
+        self._expects_replies = str(conf.result_backend or "").partition("://")[0] == RPC_SCHEME
+        self._local = threading.local()
 
     #: Makes the constant parts of a task's messages.
     template = AmqpTemplate
@@ -113,6 +118,8 @@ class AmqpOutlet:
         self._publisher.close()
 
     def _publish(self, outgoing: Sequence[Outgoing]) -> None:
+        if self._expects_replies and not joins_block():
+            self._declare_reply_queue()
         messages = []
         for address, _priority, content in outgoing:
             queue, exchange, routing_key = address.split(_BREAK)
@@ -120,6 +127,13 @@ class AmqpOutlet:
                 self._declare(queue)
             messages.append((exchange, routing_key, not exchange, content))
         self._publisher.publish_many(messages)
+
+    def _declare_reply_queue(self) -> None:
+        """Declare where this thread hears of results, before any of them can come."""
+        address = reply_address()
+        if getattr(self._local, "reply_address", None) != address:
+            self._publisher.declare([reply_queue(self._conf)])
+            self._local.reply_address = address
 
     def _declare(self, queue: str) -> None:
         self._publisher.declare(declarations_of([kombu_queue(self._conf, self._router, queue)]))

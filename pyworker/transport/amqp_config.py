@@ -6,9 +6,26 @@ Arguments of declarations are JSON objects as bytes, empty for none.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pyworker.worker.config import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyworker.worker.redis_config import TlsSettings
+
+
+@dataclass(frozen=True)
+class PasswordSource:
+    """Asks for the password at each connection (``broker_password`` as a callable)."""
+
+    username: str
+    password: Callable[[], str]
+
+    def __call__(self) -> tuple[str, str]:
+        """Return user and password as they are now."""
+        return self.username, self.password()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +42,9 @@ class AmqpAddress:
     #: Wanted heartbeat in seconds; 0 is off.
     heartbeat_s: int = 120
     connection_name: str = ""
+    tls: TlsSettings | None = None
+    #: Gives user and password at each connection, instead of those above.
+    credential_source: PasswordSource | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +107,14 @@ class BindExchange:
 
 
 Declaration = DeclareExchange | DeclareQueue | BindQueue | BindExchange
+
+
+@dataclass(frozen=True, kw_only=True)
+class AmqpResultConfig:
+    """Results as messages to the reply queues of clients."""
+
+    addresses: tuple[AmqpAddress, ...]
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from kombu import Exchange, Queue
+
+from pyworker.identifiers import reply_address
+from pyworker.transport.amqp_config import DeclareQueue
 
 if TYPE_CHECKING:
     from pyworker.conf import Settings
@@ -53,3 +58,11 @@ def _with_priorities(conf: Settings, queue: Any) -> Any:
     if most is not None and "x-max-priority" not in (queue.queue_arguments or {}):
         queue.queue_arguments = {**(queue.queue_arguments or {}), "x-max-priority": int(most)}
     return queue
+
+
+def reply_queue(conf: Settings) -> DeclareQueue:
+    """Return the declaration of this thread's reply queue, equal to that of Celery's backend."""
+    expires = conf.result_expires
+    seconds = expires.total_seconds() if isinstance(expires, timedelta) else expires
+    arguments = json.dumps({"x-expires": int(seconds * 1000)}).encode() if seconds else b""
+    return DeclareQueue(name=reply_address(), auto_delete=True, arguments=arguments)

@@ -20,8 +20,6 @@ def amqp_addresses(conf: Settings, url: Any, connection_name: str) -> tuple[Amqp
     Raises:
         ImproperlyConfigured: a setting is unusable or not supported yet; names it.
     """
-    if conf.broker_use_ssl:
-        raise ImproperlyConfigured("broker_use_ssl: TLS to RabbitMQ is not supported yet")
     if conf.broker_failover_strategy not in _STRATEGIES:
         raise ImproperlyConfigured(
             f"broker_failover_strategy: {conf.broker_failover_strategy!r} is not supported; use round-robin or shuffle"
@@ -33,6 +31,7 @@ def amqp_addresses(conf: Settings, url: Any, connection_name: str) -> tuple[Amqp
         "password": conf.broker_password,
         "virtual_host": conf.broker_vhost,
         "login_method": conf.broker_login_method,
+        "ssl": conf.broker_use_ssl,
     }
     return parse_amqp_urls(
         url,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pyworker.exceptions import ImproperlyConfigured
@@ -50,6 +51,15 @@ def queue_of(queue: Any) -> AmqpQueue:
         arguments=_arguments(queue.consumer_arguments, f"{where}: consumer_arguments"),
         delay_key=key if len(key) <= _LONGEST_KEY and not queue.no_ack else None,
     )
+
+
+def added_queue_of(queue: Any) -> AmqpQueue:
+    """Return how a queue is consumed from that a running worker is told of: its far ETA tasks wait in the worker.
+
+    Raises:
+        ImproperlyConfigured: as :func:`queue_of`.
+    """
+    return replace(queue_of(queue), delay_key=None)
 
 
 def declarations_of(queues: Iterable[Any]) -> tuple[Declaration, ...]:

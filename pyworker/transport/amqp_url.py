@@ -1,7 +1,7 @@
 """``amqp://`` URLs as addresses of the native side.
 
 Forms: ``amqp://user:password@host:5672/virtual-host`` with any part missing, ``pyamqp://`` and ``librabbitmq://`` with
-the same meaning, and lists separated by ``;`` for failover.
+the same meaning, ``amqps://`` with TLS, and lists separated by ``;`` for failover.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from typing import Any
 from kombu.utils.url import parse_url
 
 from pyworker.exceptions import ImproperlyConfigured
-from pyworker.transport.amqp_config import AmqpAddress
+from pyworker.transport.amqp_config import AmqpAddress, PasswordSource
+from pyworker.transport.amqp_tls import amqp_tls
 
 #: Schemes that lead to RabbitMQ.
-SCHEMES = frozenset({"amqp", "pyamqp", "librabbitmq"})
-_REFUSED = {"amqps": "TLS to RabbitMQ is not supported yet"}
-_PORT = 5672
+SCHEMES = frozenset({"amqp", "pyamqp", "librabbitmq", "amqps"})
+_TLS_SCHEME = "amqps"
+_PORT, _TLS_PORT = 5672, 5671
 _CONNECT_TIMEOUT_S = 4.0
 
 
@@ -29,7 +30,7 @@ def scheme_of(url: str) -> str:
 def is_amqp(url: Any) -> bool:
     """Whether a ``broker_url`` (a URL or a list of them) names RabbitMQ."""
     first = url[0] if isinstance(url, (list, tuple)) and url else url
-    return isinstance(first, str) and scheme_of(first) in SCHEMES | _REFUSED.keys()
+    return isinstance(first, str) and scheme_of(first) in SCHEMES
 
 
 def split_urls(url: str | Sequence[str]) -> list[str]:
@@ -52,8 +53,8 @@ def parse_amqp_urls(
     Args:
         url: the URL or URLs; a part without a scheme has that of the first.
         setting: the setting's name, for errors.
-        defaults: ``hostname``, ``port``, ``userid``, ``password``, ``virtual_host``, ``login_method`` for what a URL
-            does not say.
+        defaults: ``hostname``, ``port``, ``userid``, ``password``, ``virtual_host``, ``login_method``, ``ssl`` for
+            what a URL does not say.
         connect_timeout_s: limit for opening a connection in seconds.
         heartbeat_s: wanted heartbeat in seconds; None or 0 is off.
         connection_name: shown in the server's lists.
@@ -69,17 +70,24 @@ def parse_amqp_urls(
     for one in urls:
         text = one if "://" in one or one.lower() in SCHEMES else f"{scheme}://{one}"
         own = scheme_of(text)
-        if own in _REFUSED:
-            raise ImproperlyConfigured(f"{setting}: {_REFUSED[own]}")
         if own not in SCHEMES:
             raise ImproperlyConfigured(f"{setting}: {own!r} in a list of RabbitMQ servers")
         try:
             parts: dict[str, Any] = parse_url(text if "://" in text else f"{text}://")
         except ValueError as error:
             raise ImproperlyConfigured(f"{setting}: {error}") from error
-        found.append(address_of({**defaults, **{key: value for key, value in parts.items() if value}},
-                                setting=setting, connect_timeout_s=connect_timeout_s, heartbeat_s=heartbeat_s,
-                                connection_name=connection_name))  # fmt: skip
+        parts = {**defaults, **{key: value for key, value in parts.items() if value}}
+        if own == _TLS_SCHEME:
+            parts["ssl"] = parts.get("ssl") or True
+        found.append(
+            address_of(
+                parts,
+                setting=setting,
+                connect_timeout_s=connect_timeout_s,
+                heartbeat_s=heartbeat_s,
+                connection_name=connection_name,
+            )
+        )
     return tuple(found)
 
 
@@ -97,12 +105,12 @@ def address_of(
         ImproperlyConfigured: a part is unusable; names the setting.
     """
     password = parts.get("password")
-    if callable(password):
-        raise ImproperlyConfigured("broker_password: a callable is not supported yet")
+    username = str(parts.get("userid") or "guest")
+    tls = amqp_tls(parts.get("ssl"))
     host = parts.get("hostname") or "127.0.0.1"
     try:
         heartbeat = int(float(parts.get("heartbeat") or heartbeat_s or 0))
-        port = int(parts.get("port") or _PORT)
+        port = int(parts.get("port") or (_TLS_PORT if tls else _PORT))
     except (TypeError, ValueError) as error:
         raise ImproperlyConfigured(f"{setting}: {error}") from error
     return AmqpAddress(
@@ -110,10 +118,12 @@ def address_of(
         host="127.0.0.1" if host == "localhost" else str(host),
         port=port,
         virtual_host=str(parts.get("virtual_host") or "/"),
-        username=str(parts.get("userid") or "guest"),
-        password=str(password or "guest"),
+        username=username,
+        password="" if callable(password) else str(password or "guest"),
         login_method=str(parts.get("login_method") or "PLAIN"),
         connect_timeout_s=float(connect_timeout_s or _CONNECT_TIMEOUT_S),
         heartbeat_s=min(max(heartbeat, 0), 65_535),
         connection_name=connection_name,
+        tls=tls,
+        credential_source=PasswordSource(username, password) if callable(password) else None,
     )

@@ -10,7 +10,7 @@ from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from pyworker.transport.amqp_config import AmqpBrokerConfig
+    from pyworker.transport.amqp_config import AmqpBrokerConfig, AmqpResultConfig
     from pyworker.worker.redis_config import CredentialSource, SentinelSettings, TlsSettings
     from pyworker.worker.sqlite_config import SqliteBrokerConfig, SqliteResultConfig
 
@@ -146,7 +146,7 @@ class EngineConfig:
 
     hostname: str
     broker: RedisBrokerConfig | AmqpBrokerConfig | SqliteBrokerConfig
-    results: RedisResultConfig | SqliteResultConfig | None
+    results: RedisResultConfig | SqliteResultConfig | AmqpResultConfig | None
     tasks: tuple[TaskConfig, ...]
     pool: PoolConfig
     prefetch: PrefetchConfig = field(default_factory=PrefetchConfig)

@@ -109,11 +109,14 @@ class ControlMailbox:
     def _run(self) -> None:
         retry_s = _FIRST_RETRY_S
         while not self._drain.is_stopping:
+            connection = self._app.broker_connection()
             try:
-                with self._app.broker_connection() as connection:
-                    self._serve(connection)
-                    retry_s = _FIRST_RETRY_S
+                self._serve(connection)
+                retry_s = _FIRST_RETRY_S
+                connection.release()
             except Exception as error:  # whatever the transport raises, the mailbox comes back
+                # Without a word to the server: it may be gone, and its answer would be waited for.
+                connection.collect()
                 if self._drain.is_stopping:
                     return
                 logger.warning("remote control: connection lost: %r; trying again in %.0f s", error, retry_s)
@@ -122,7 +125,10 @@ class ControlMailbox:
 
     def _serve(self, connection: Any) -> None:
         assert self._mailbox is not None
-        node = self._mailbox(connection).Node(
+        mailbox = self._mailbox(connection)
+        # Replies leave by this connection, whose health is looked after, and not by one of the application's pool.
+        mailbox.producer_pool = None
+        node = mailbox.Node(
             self._worker.hostname, state=None, channel=connection.channel(), handlers=_Handlers(self._app, self._worker)
         )
 

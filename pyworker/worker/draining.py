@@ -7,6 +7,8 @@ import select
 import threading
 from typing import Any
 
+from pyworker.worker.liveness import check_interval_s, give_sign_of_life
+
 #: How long one wait on the sockets lasts when nothing comes; after it the connection's health is checked.
 _IDLE_WAIT_S = 25.0
 #: The wait of transports that show no sockets.
@@ -51,13 +53,20 @@ class Drain:
             pass
 
     def wait(self, connection: Any) -> None:
-        """Sleep on the connection's sockets until there may be more or ``stop`` is called."""
+        """Sleep on the connection's sockets until there may be more or ``stop`` is called.
+
+        Raises:
+            OSError: the server gave no sign of life for too long (``connection.connection_errors``).
+        """
         cycle = getattr(connection.transport, "cycle", None)
         descriptors = list(getattr(cycle, "fds", ())) or _own_socket(connection)
         poller = select.poll()
         for descriptor in (self._wake_reader, *descriptors):
             poller.register(descriptor, select.POLLIN | select.POLLERR | select.POLLHUP)
-        if not poller.poll((_IDLE_WAIT_S if descriptors else _BLIND_WAIT_S) * 1000):
+        wait_s = check_interval_s(connection, _IDLE_WAIT_S if descriptors else _BLIND_WAIT_S)
+        is_quiet = not poller.poll(wait_s * 1000)
+        give_sign_of_life(connection)
+        if is_quiet:
             check = getattr(cycle, "maybe_check_subclient_health", None)
             if check is not None:
                 check()

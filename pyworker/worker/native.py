@@ -245,7 +245,7 @@ class NativeWorkerApp:
 
     def broker_connection(self) -> Connection:
         """Return a new kombu connection, not opened yet."""
-        connection: Connection = self.app.connection_for_read()
+        connection: Connection = self.app.connection_for_read(heartbeat=self.app.conf.broker_heartbeat)
         return connection
 
     def control_mailbox(self) -> Mailbox | None:

@@ -12,6 +12,7 @@ from pyworker import states
 from pyworker._native import NativeError
 from pyworker.exceptions import ImproperlyConfigured, TaskRevokedError
 from pyworker.followups import record_failure
+from pyworker.transport.amqp_topology import added_queue_of, declarations_of
 from pyworker.worker.control_commands import parse_object
 from pyworker.worker.native_config import per_second
 from pyworker.worker.native_node import NativeNode, as_list, named_plainly, nok, ok
@@ -161,13 +162,17 @@ class NativeChanges:
         if queue not in node.queues:
             name = exchange or queue
             entity = Queue(queue, Exchange(name, type=exchange_type or "direct"), routing_key=routing_key or queue)
-            if entity.exchange.type == "fanout":
+            on_rabbitmq = node.is_on_rabbitmq
+            if entity.exchange.type == "fanout" and not on_rabbitmq:
                 return nok(f"{queue} is bound to a fanout exchange, not supported yet")
             with node.connect() as connection:
                 entity(connection.default_channel).declare()
             try:
-                node.engine.set_queue_active(queue, True)
-            except NativeError as error:
+                if on_rabbitmq:
+                    node.engine.declare_queue(added_queue_of(entity), declarations_of([entity]))
+                else:
+                    node.engine.set_queue_active(queue, True)
+            except (NativeError, ImproperlyConfigured) as error:
                 return nok(str(error))
             node.queues[queue] = entity
             logger.info("Started consuming from %s", queue)

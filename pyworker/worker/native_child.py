@@ -16,6 +16,7 @@ from kombu.utils import json as kombu_json
 from pyworker._native import NativeError, decompress
 from pyworker.backends.chords import ChordParts
 from pyworker.backends.redis import RedisBackend
+from pyworker.backends.rpc import RpcBackend
 from pyworker.backends.sqlite import SqliteBackend
 from pyworker.backends.sqlite_chords import SqliteChordParts
 from pyworker.current import Stack, set_current_app, set_joins_block, task_stack
@@ -62,10 +63,9 @@ class NativeTaskRunner:
 class _Job:
     """Which job runs, and where its results go."""
 
-    def __init__(self, backend: RedisBackend | SqliteBackend, link: ChildLink) -> None:
+    def __init__(self, link: ChildLink) -> None:
         self.sequence = 0
         self.task_id = ""
-        self._backend = backend
         self._link = link
         self._process_id = os.getpid()
         self._thread_id = threading.get_ident()
@@ -74,13 +74,12 @@ class _Job:
         """Whether this is the child's main thread, not one of a task's own threads or a process that it forked."""
         return threading.get_ident() == self._thread_id and os.getpid() == self._process_id
 
-    def write(self, key: bytes, value: bytes, is_success: bool) -> bool:
+    def write(self, task_id: str, key: bytes, value: bytes, is_success: bool) -> bool:
         """Give a result to the engine, with the job if it is the job's own; returns whether it took it."""
         if not self._owns_the_link():
             return False
-        is_own = key == self._backend.task_key(self.task_id).encode()
         try:
-            self._link.store(self.sequence if is_own else 0, key, value, is_success)
+            self._link.store(self.sequence if task_id == self.task_id else 0, key, value, is_success)
         except NativeError as error:
             raise BackendStoreError(str(error)) from error
         return True
@@ -109,12 +108,12 @@ def start_native_child(
     tasks = [app.tasks[name] for name in names]
     backend = app.backend
     job = None
-    if isinstance(backend, (RedisBackend, SqliteBackend)):
+    if isinstance(backend, (RedisBackend, SqliteBackend, RpcBackend)):
         if isinstance(backend, RedisBackend):
             backend.chord_parts = ChordParts(backend)
-        else:
+        elif isinstance(backend, SqliteBackend):
             backend.chord_parts = SqliteChordParts(backend)
-        job = _Job(backend, link)
+        job = _Job(link)
         backend.sink = job.write
         backend.before_read = job.flush
     hooks = _hooks(app, hostname, tasks, job)

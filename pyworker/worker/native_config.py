@@ -7,9 +7,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from pyworker.backends.redis import RedisBackend
+from pyworker.backends.rpc import RpcBackend
 from pyworker.backends.sqlite import SqliteBackend
 from pyworker.exceptions import ImproperlyConfigured
 from pyworker.routing import Router, direct_queue
+from pyworker.transport.amqp_config import AmqpResultConfig
 from pyworker.transport.amqp_url import is_amqp
 from pyworker.transport.redis_settings import broker_address
 from pyworker.transport.sqlite_settings import sqlite_broker
@@ -203,8 +205,10 @@ def _broker(
     )
 
 
-def _results(app: Celery) -> RedisResultConfig | SqliteResultConfig | None:
+def _results(app: Celery) -> RedisResultConfig | SqliteResultConfig | AmqpResultConfig | None:
     backend = app.backend
+    if isinstance(backend, RpcBackend):
+        return AmqpResultConfig(addresses=backend.addresses, retry=_result_retry(app))
     if isinstance(backend, SqliteBackend):
         return SqliteResultConfig(address=backend.address, expires_s=backend.expires_s, retry=_result_retry(app))
     if not isinstance(backend, RedisBackend):

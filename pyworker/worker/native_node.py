@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kombu import Exchange, Queue
 
+from pyworker.transport.amqp_config import AmqpBrokerConfig
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -50,6 +52,11 @@ class NativeNode:
         self.queues = {
             name: Queue(name, Exchange(name, type="direct"), routing_key=name) for name in self.config.queue_names
         }
+
+    @property
+    def is_on_rabbitmq(self) -> bool:
+        """Whether the broker is RabbitMQ, where queues may be bound to anything."""
+        return isinstance(self.config.broker, AmqpBrokerConfig)
 
     def task_index(self, name: str) -> int | None:
         """Return the engine's index of a task."""

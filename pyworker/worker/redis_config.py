@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TlsSettings:
-    """TLS as redis-py's ``ssl_*`` parameters describe it."""
+    """TLS as the parameters of redis-py and py-amqp describe it."""
 
     verify: bool = True
     check_hostname: bool = True
@@ -23,6 +23,8 @@ class TlsSettings:
     ca_data: bytes | None = None
     cert_file: str | None = None
     key_file: str | None = None
+    #: The name that the server's certificate has to bear, where it is not the host's.
+    server_name: str | None = None
     only_tls13: bool = False
 
 

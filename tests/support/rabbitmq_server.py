@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _KEEPER = Path(__file__).with_name("rabbitmq_keeper.py")
 #: A node's start on a machine under load.
 _START_S = 240.0
+#: Arguments of Erlang's machine: the tests need the processors themselves.
+ONE_SCHEDULER = "+S 1:1"
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,11 @@ class RabbitmqNode:
     """Where a running node is."""
 
     port: int
+    tls_port: int
     management_port: int
     pid: int
+    #: Directory of the files of :class:`support.certificates.Certificates`.
+    certificates: str
 
     def manage(self, method: str, path: str, content: Any = None) -> Any:
         """Ask the management interface; returns the decoded answer, None for an empty one."""
@@ -77,7 +82,13 @@ def _start(directory: Path) -> None:
     (directory / "users").mkdir(exist_ok=True)
     (directory / "users" / str(os.getpid())).touch()
     # It goes to the background by itself: a child of ours could not outlive this process unnoticed.
-    subprocess.run([sys.executable, str(_KEEPER), str(directory)], stdin=subprocess.DEVNULL, check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, str(_KEEPER), str(directory)],
+        env={**os.environ, "PYTHONPATH": str(_KEEPER.parent.parent)},
+        stdin=subprocess.DEVNULL,
+        check=True,
+        timeout=60,
+    )
 
     def is_up() -> bool:
         if (directory / "failed").exists():
@@ -99,16 +110,38 @@ class RabbitmqHost:
         """The address as Celery's ``broker_url`` takes it."""
         return f"amqp://guest:guest@127.0.0.1:{self.node.port}/{self.name}"
 
+    def tls_url(self, login: str = "guest:guest@", host: str = "localhost") -> str:
+        """Return the address for TLS."""
+        return f"amqps://{login}{host}:{self.node.tls_port}/{self.name}"
+
+    def certificate(self, name: str) -> str:
+        """Return a certificate's PEM file; see :class:`support.certificates.Certificates`."""
+        return f"{self.node.certificates}/{name}.pem"
+
+    def key(self, name: str) -> str:
+        """Return the PEM file of a certificate's key."""
+        return f"{self.node.certificates}/{name}.key"
+
     def start(self) -> Self:
         """Make the virtual host."""
         self.node.manage("PUT", f"vhosts/{self.name}", {})
-        self.node.manage("PUT", f"permissions/{self.name}/guest", {"configure": ".*", "write": ".*", "read": ".*"})
+        self.let_in("guest")
         return self
 
     def trace(self) -> Self:
         """Have the server repeat everything that is published here (``support.rabbitmq_recording``)."""
         self.node.manage("PUT", f"vhosts/{self.name}", {"tracing": True})
         return self
+
+    def let_in(self, user: str) -> None:
+        """Give a user every permission."""
+        name = urllib.parse.quote(user, safe="")
+        self.node.manage("PUT", f"permissions/{self.name}/{name}", {"configure": ".*", "write": ".*", "read": ".*"})
+
+    def add_user(self, user: str, password: str = "") -> None:
+        """Make a user with every permission here."""
+        self.node.manage("PUT", f"users/{urllib.parse.quote(user, safe='')}", {"password": password, "tags": ""})
+        self.let_in(user)
 
     def close(self) -> None:
         """Delete the virtual host with everything in it."""

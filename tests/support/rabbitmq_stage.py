@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from support.rabbitmq_server import RabbitmqHost
@@ -12,15 +13,23 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from support.kinds import Kind
+    from support.rabbitmq_private import PrivateHost
     from support.worker import WorkerProcess
 
 
 class RabbitmqStage(Stage):
     """One virtual host and one Redis server, workers on them and the app as its producers see it."""
 
-    def __init__(self, kind: Kind, app: str = "tasks", **settings: Any) -> None:
+    def __init__(
+        self, kind: Kind, app: str = "tasks", *, host: RabbitmqHost | PrivateHost | None = None, **settings: Any
+    ) -> None:
         super().__init__(kind, app, **settings)
-        self.host = RabbitmqHost()
+        self._given = host
+
+    @cached_property
+    def host(self) -> Any:
+        """The virtual host; one of its own on the run's node by default."""
+        return self._given or RabbitmqHost()
 
     def new_worker(self, kind: Kind | None = None, **changes: Any) -> WorkerProcess:
         """Return a further worker of the same app, not started; it ends with the stage."""

@@ -25,6 +25,7 @@ use std::fmt::Debug;
 use mio::{Registry, Token};
 
 use crate::clock::MonotonicNs;
+use crate::config::amqp::{AmqpQueue, Declaration};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Envelope;
 
@@ -200,6 +201,15 @@ pub trait Broker: Send + Debug {
     /// This broker cannot, or has no room for another queue.
     fn add_queue(&mut self, name: &str) -> Result<u16> {
         Err(Error::new(ErrorKind::Config, format!("queue {name}: this broker cannot add queues while running")))
+    }
+
+    /// As `add_queue`, with what has to be declared for it; only RabbitMQ looks at more than the name.
+    ///
+    /// # Errors
+    ///
+    /// As `add_queue`.
+    fn add_declared_queue(&mut self, queue: AmqpQueue, _declarations: Vec<Declaration>) -> Result<u16> {
+        self.add_queue(&queue.name)
     }
 
     /// Until when unstarted deliveries may be started under the lease rule, monotonic.

@@ -2,6 +2,7 @@
 
 use super::RetryPolicy;
 use crate::error::{Error, ErrorKind, Result};
+use crate::net::settings::{CredentialSource, TlsSettings};
 
 /// One server of the failover list.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +25,10 @@ pub struct AmqpAddress {
     pub heartbeat_s: u16,
     /// Name shown in the server's lists.
     pub connection_name: String,
+    /// Encrypts the connection.
+    pub tls: Option<TlsSettings>,
+    /// Gives user and password at each connection, instead of those above.
+    pub credential_source: Option<CredentialSource>,
 }
 
 /// How a failover list is used (`broker_failover_strategy`).
@@ -122,6 +127,15 @@ pub struct AmqpBrokerConfig {
     pub retry: RetryPolicy,
     /// A message larger than this is undecodable.
     pub max_message_bytes: u64,
+}
+
+/// Results as messages to the reply queues of clients (`rpc://`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct AmqpResultConfig {
+    /// The servers, tried in order.
+    pub addresses: Vec<AmqpAddress>,
+    /// When to try again, and when to give up.
+    pub retry: RetryPolicy,
 }
 
 impl AmqpBrokerConfig {

@@ -3,6 +3,7 @@
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use crate::config::amqp::{AmqpQueue, Declaration};
 use crate::engine::children::Place;
 use crate::engine::events::EventSettings;
 use crate::engine::node::Node;
@@ -33,6 +34,15 @@ pub enum Operation {
         name: String,
         /// Whether to consume.
         active: bool,
+        /// Gets whether that worked.
+        reply: Sender<Result<()>>,
+    },
+    /// Says what an unknown queue is, and begins to consume from it.
+    DeclareQueue {
+        /// The queue.
+        queue: AmqpQueue,
+        /// What is declared for it on every connection.
+        declarations: Vec<Declaration>,
         /// Gets whether that worked.
         reply: Sender<Result<()>>,
     },
@@ -85,6 +95,9 @@ impl Node {
             }
             // The askers may have gone away meanwhile; then nobody misses the answer.
             Operation::Queue { name, active, reply } => drop(reply.send(self.set_queue(&name, active))),
+            Operation::DeclareQueue { queue, declarations, reply } => {
+                drop(reply.send(self.declare_queue(queue, declarations)));
+            }
             Operation::Grow { count, reply } => drop(reply.send(self.grow(count))),
             Operation::Shrink { count, reply } => drop(reply.send(self.shrink(count))),
             Operation::Restart => self.restart_children(),
@@ -120,10 +133,22 @@ impl Node {
         }
     }
 
-    fn set_queue(&mut self, name: &str, active: bool) -> Result<()> {
+    fn find_queue(&self, name: &str) -> Option<u16> {
         let known = (0..u16::MAX).take_while(|queue| !self.queue_name(*queue).is_empty());
-        let found = known.into_iter().find(|queue| self.queue_name(*queue) == name);
-        let queue = match found {
+        known.into_iter().find(|queue| self.queue_name(*queue) == name)
+    }
+
+    fn declare_queue(&mut self, queue: AmqpQueue, declarations: Vec<Declaration>) -> Result<()> {
+        let name = queue.name.clone();
+        if !name.is_empty() && self.find_queue(&name).is_none() {
+            let index = self.broker.add_declared_queue(queue, declarations)?;
+            self.added_queues.insert(index, name.clone());
+        }
+        self.set_queue(&name, true)
+    }
+
+    fn set_queue(&mut self, name: &str, active: bool) -> Result<()> {
+        let queue = match self.find_queue(name) {
             Some(queue) => queue,
             None if !active => return Ok(()),
             None if name.is_empty() => return Err(Error::new(ErrorKind::Config, "a queue needs a name")),

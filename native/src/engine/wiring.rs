@@ -26,6 +26,7 @@ use crate::eta::EtaHeap;
 use crate::pool::supervisor::ForkServer;
 use crate::qos::PrefetchLedger;
 use crate::results::ResultStore;
+use crate::results::amqp::AmqpResultStore;
 use crate::results::redis::RedisResultStore;
 use crate::results::sqlite::SqliteResultStore;
 
@@ -49,6 +50,7 @@ pub fn build(config: EngineConfig, fork_server: OwnedFd) -> Result<(Node, Arc<Sh
     let store: Option<Box<dyn ResultStore>> = match &config.results {
         None => None,
         Some(ResultConfig::Redis(redis)) => Some(Box::new(RedisResultStore::new(RedisResultConfig::clone(redis)))),
+        Some(ResultConfig::Amqp(amqp)) => Some(Box::new(AmqpResultStore::new(amqp.clone()))),
         Some(ResultConfig::Sqlite(sqlite)) => match session {
             Some((address, session)) if *address == sqlite.address => {
                 Some(Box::new(SqliteResultStore::on(session, sqlite.expires_s)))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::config::RedisAddress;
 use crate::error::Result;
 
-/// TLS as redis-py's `ssl_*` parameters describe it. Files are read at every connection, so that renewed
+/// TLS as the parameters of redis-py (and, in brackets where they differ, of py-amqp) describe it. Files are read at every connection, so that renewed
 /// certificates are taken up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsSettings {
@@ -24,6 +24,8 @@ pub struct TlsSettings {
     pub cert_file: Option<String>,
     /// Its private key, PEM, not encrypted (`ssl_keyfile`); the certificate's file by default.
     pub key_file: Option<String>,
+    /// The name that the server's certificate has to bear, where it is not the host's (`server_hostname`).
+    pub server_name: Option<String>,
     /// Refuse TLS 1.2 (`ssl_min_version`); anything older is refused anyway.
     pub only_tls13: bool,
 }

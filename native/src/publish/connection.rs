@@ -4,10 +4,11 @@ use std::io::{self, Read, Write};
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-use crate::broker::redis::handshake::{self, Opened, RawSocket};
+use crate::broker::redis::handshake::{self, Opened};
 use crate::broker::redis::sentinel::{self, Primary};
 use crate::config::RedisAddress;
 use crate::error::{Error, ErrorKind, Result};
+use crate::net::raw_socket::RawSocket;
 use crate::net::settings::SentinelSettings;
 use crate::wire::resp::{Frame, FrameScanner, Limits, decode, write_command};
 

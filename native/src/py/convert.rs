@@ -4,7 +4,7 @@ use pyo3::conversion::FromPyObjectOwned;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
-use super::convert_amqp::amqp_broker;
+use super::convert_amqp::{amqp_broker, amqp_results};
 use super::errors::to_python;
 use super::redis_settings;
 use super::sqlite;
@@ -114,6 +114,8 @@ pub(super) fn engine_config(object: &Bound<'_, PyAny>) -> PyResult<EngineConfig>
     let results = object.getattr("results")?;
     let results = if results.is_none() {
         None
+    } else if results.hasattr("addresses")? {
+        Some(ResultConfig::Amqp(amqp_results(&results)?))
     } else if is_sqlite(&results)? {
         Some(ResultConfig::Sqlite(sqlite::results(&results)?))
     } else {

@@ -5,7 +5,8 @@ use pyo3::types::PyAny;
 
 use super::convert::{field, retry_policy};
 use super::errors::to_python;
-use crate::config::amqp::{AmqpAddress, AmqpBrokerConfig, AmqpQueue, Declaration, Failover};
+use super::redis_settings;
+use crate::config::amqp::{AmqpAddress, AmqpBrokerConfig, AmqpQueue, AmqpResultConfig, Declaration, Failover};
 use crate::error::{Error, ErrorKind};
 
 pub(super) fn amqp_address(object: &Bound<'_, PyAny>) -> PyResult<AmqpAddress> {
@@ -19,6 +20,8 @@ pub(super) fn amqp_address(object: &Bound<'_, PyAny>) -> PyResult<AmqpAddress> {
         connect_timeout_s: field(object, "connect_timeout_s")?,
         heartbeat_s: field(object, "heartbeat_s")?,
         connection_name: field(object, "connection_name")?,
+        tls: redis_settings::tls(object)?,
+        credential_source: redis_settings::credential_source(object)?,
     })
 }
 
@@ -58,7 +61,7 @@ pub(super) fn declaration(object: &Bound<'_, PyAny>) -> PyResult<Declaration> {
     })
 }
 
-fn queue(object: &Bound<'_, PyAny>) -> PyResult<AmqpQueue> {
+pub(super) fn queue(object: &Bound<'_, PyAny>) -> PyResult<AmqpQueue> {
     Ok(AmqpQueue {
         name: field(object, "name")?,
         no_ack: field(object, "no_ack")?,
@@ -85,5 +88,12 @@ pub(super) fn amqp_broker(object: &Bound<'_, PyAny>) -> PyResult<AmqpBrokerConfi
         delay_declarations: each(object, "delay_declarations", declaration)?,
         retry: retry_policy(&object.getattr("retry")?)?,
         max_message_bytes: field(object, "max_message_bytes")?,
+    })
+}
+
+pub(super) fn amqp_results(object: &Bound<'_, PyAny>) -> PyResult<AmqpResultConfig> {
+    Ok(AmqpResultConfig {
+        addresses: each(object, "addresses", amqp_address)?,
+        retry: retry_policy(&object.getattr("retry")?)?,
     })
 }

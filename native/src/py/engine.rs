@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict};
 
 use super::convert::engine_config;
+use super::convert_amqp;
 use super::errors::to_python;
 use super::probes::Probes;
 use crate::engine::command::{Command, JobsIn, Verdict};
@@ -333,6 +334,20 @@ impl Engine {
 
     fn set_queue_active(&self, py: Python<'_>, name: String, active: bool) -> PyResult<()> {
         match self.ask_operation(py, |reply| Operation::Queue { name, active, reply }) {
+            Some(answer) => answer.map_err(to_python),
+            None => Err(to_python(Error::new(ErrorKind::Internal, "the engine is over"))),
+        }
+    }
+
+    fn declare_queue(
+        &self,
+        py: Python<'_>,
+        queue: &Bound<'_, PyAny>,
+        declarations: Vec<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let queue = convert_amqp::queue(queue)?;
+        let declarations = declarations.iter().map(convert_amqp::declaration).collect::<PyResult<Vec<_>>>()?;
+        match self.ask_operation(py, |reply| Operation::DeclareQueue { queue, declarations, reply }) {
             Some(answer) => answer.map_err(to_python),
             None => Err(to_python(Error::new(ErrorKind::Internal, "the engine is over"))),
         }

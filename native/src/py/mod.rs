@@ -11,6 +11,7 @@ mod probes;
 mod publisher;
 mod publisher_amqp;
 mod redis_settings;
+mod replies;
 mod sqlite;
 mod subscription;
 
@@ -32,6 +33,8 @@ mod _native {
     use super::publisher::RedisPublisher;
     #[pymodule_export]
     use super::publisher_amqp::{AmqpPublisher, build_amqp_message};
+    #[pymodule_export]
+    use super::replies::AmqpReplies;
     #[pymodule_export]
     use super::sqlite::{PySqliteConsumer, SqliteFile};
     #[pymodule_export]

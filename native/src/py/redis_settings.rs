@@ -20,6 +20,7 @@ pub(super) fn tls(object: &Bound<'_, PyAny>) -> PyResult<Option<TlsSettings>> {
         ca_data: field(&settings, "ca_data")?,
         cert_file: field(&settings, "cert_file")?,
         key_file: field(&settings, "key_file")?,
+        server_name: field(&settings, "server_name")?,
         only_tls13: field(&settings, "only_tls13")?,
     }))
 }

@@ -8,7 +8,10 @@
 //!   it. Writes whose confirmation was lost with a connection are sent again.
 //! * Driven by the engine's thread alone; `drive` never blocks.
 
+pub mod amqp;
+mod attempts;
 pub mod redis;
+pub mod replies;
 pub mod sqlite;
 pub mod subscription;
 

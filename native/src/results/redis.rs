@@ -11,7 +11,6 @@
 //! good is sent again write by write, to fail only those that cannot be stored.
 
 mod backlog;
-mod retry;
 mod status;
 
 use std::mem;
@@ -19,7 +18,7 @@ use std::mem;
 use mio::{Registry, Token};
 
 use self::backlog::{Backlog, Pending};
-use self::retry::Attempts;
+use super::attempts::Attempts;
 use super::{ResultStore, ResultWrite, StoreEvent};
 use crate::broker::TokenRange;
 use crate::broker::redis::connection::{Event, RedisConnection, to_ns};

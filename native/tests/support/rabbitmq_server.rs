@@ -63,6 +63,8 @@ impl RabbitmqServer {
             connect_timeout_s: 20.0,
             heartbeat_s: 60,
             connection_name: "test".into(),
+            tls: None,
+            credential_source: None,
         }
     }
 

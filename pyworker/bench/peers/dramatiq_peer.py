@@ -1,8 +1,9 @@
-"""Dramatiq on Redis with stored results."""
+"""Dramatiq on Redis or RabbitMQ with stored results."""
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
@@ -13,6 +14,7 @@ from dramatiq.results.backends import RedisBackend
 from pyworker.bench.machine import distribution_version
 from pyworker.bench.peers.handles import HandleClient
 from pyworker.bench.peers.work import make_work
+from pyworker.transport.amqp_url import is_amqp
 
 if TYPE_CHECKING:
     from pyworker.bench.peers.base import Client
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 
 def make_actor(settings: AppSettings) -> Any:
     """Declare the task on a broker of its own."""
-    broker = RedisBroker(url=settings.broker_url)
+    on_rabbitmq = is_amqp(settings.broker_url)
+    broker = _rabbitmq_broker(settings.broker_url) if on_rabbitmq else RedisBroker(url=settings.broker_url)
     options: dict[str, Any] = {}
     if not settings.ignore_result:
         broker.add_middleware(Results(backend=RedisBackend(url=settings.backend_url)))
@@ -32,6 +35,11 @@ def make_actor(settings: AppSettings) -> Any:
         return work(index, payload)
 
     return dramatiq.actor(task, actor_name="bench_task", queue_name=settings.queue, broker=broker, **options)
+
+
+def _rabbitmq_broker(url: str) -> Any:
+    # By name: it needs pika.
+    return import_module("dramatiq.brokers.rabbitmq").RabbitmqBroker(url=url)
 
 
 class DramatiqPeer:
@@ -79,6 +87,8 @@ class DramatiqClient(HandleClient):
 
     def leftovers(self) -> int:
         """Count queued messages."""
+        if is_amqp(self.settings.broker_url):
+            return int(self._actor.broker.get_queue_message_counts(self.settings.queue)[0])
         return int(self._actor.broker.client.llen(f"dramatiq:{self.settings.queue}"))
 
     def close(self) -> None:

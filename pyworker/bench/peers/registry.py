@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "celery": ("celery_peer", "celery"),
     "ideal": ("ideal_peer", "celery"),
+    "bare": ("bare_peer", "celery"),
     "dramatiq": ("dramatiq_peer", "dramatiq"),
     "rq": ("rq_peer", "rq"),
     "huey": ("huey_peer", "huey"),

@@ -254,7 +254,7 @@ class CeleryWorkerApp:
 
     def broker_connection(self) -> Any:
         """Return a new kombu connection, not opened yet."""
-        return self.app.connection_for_read()
+        return self.app.connection_for_read(heartbeat=self.app.conf.broker_heartbeat)
 
     def control_mailbox(self) -> Mailbox | None:
         """Return Celery's own mailbox, ``None`` when ``worker_enable_remote_control`` is off."""

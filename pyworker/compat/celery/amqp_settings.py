@@ -6,8 +6,9 @@ from typing import Any
 
 from kombu.transport.pyamqp import SSLTransport, Transport
 
+from pyworker.compat.celery.result_settings import is_unpatched
 from pyworker.exceptions import ImproperlyConfigured
-from pyworker.transport.amqp_config import AmqpAddress, AmqpBrokerConfig
+from pyworker.transport.amqp_config import AmqpAddress, AmqpBrokerConfig, AmqpResultConfig
 from pyworker.transport.amqp_topology import (
     declarations_of,
     delay_levels,
@@ -16,7 +17,7 @@ from pyworker.transport.amqp_topology import (
     uses_quorum_queues,
 )
 from pyworker.transport.amqp_url import address_of, parse_amqp_urls
-from pyworker.worker.broker_options import connection_retry
+from pyworker.worker.broker_options import connection_retry, retry_of
 
 _QUEUE_TYPES = ("classic", "quorum")
 
@@ -61,9 +62,17 @@ def amqp_broker(app: Any, hostname: str) -> AmqpBrokerConfig:
     )
 
 
+def rpc_results(app: Any) -> AmqpResultConfig | None:
+    """Return where ``rpc://`` results go natively, ``None`` if children must send them through Celery's backend."""
+    backend = app.backend
+    connection = app.connection_for_write()
+    if connection.get_transport_cls() not in (Transport, SSLTransport) or not is_unpatched(backend):
+        return None
+    return AmqpResultConfig(addresses=_addresses(connection, app.conf, "results"), retry=retry_of(backend.retry_policy))
+
+
 def _addresses(connection: Any, conf: Any, hostname: str) -> tuple[AmqpAddress, ...]:
-    if connection.ssl or connection.get_transport_cls() is SSLTransport:
-        raise ImproperlyConfigured("broker_url, broker_use_ssl: TLS to RabbitMQ is not supported yet")
+    tls = connection.ssl or connection.get_transport_cls() is SSLTransport
     parts = {
         "hostname": connection.hostname,
         "port": connection.port,
@@ -71,11 +80,12 @@ def _addresses(connection: Any, conf: Any, hostname: str) -> tuple[AmqpAddress, 
         "password": connection.password,
         "virtual_host": connection.virtual_host,
         "login_method": connection.login_method,
+        "ssl": tls,
     }
     timeout_s, heartbeat_s = conf.broker_connection_timeout, conf.broker_heartbeat
     name = f"pyworker {hostname}"
     if len(connection.alt) > 1:
-        defaults = {"login_method": connection.login_method}
+        defaults = {"login_method": connection.login_method, "ssl": connection.ssl}
         return parse_amqp_urls(
             connection.alt, setting="broker_url", defaults=defaults, connect_timeout_s=timeout_s,
             heartbeat_s=heartbeat_s, connection_name=name,

@@ -15,10 +15,13 @@ from celery.worker.autoscale import WorkerComponent
 
 from pyworker.compat.celery.autoscaling import autoscaler_class
 from pyworker.compat.celery.event_steps import ConnectionStep, EventsStep, GossipStep, HeartStep, MingleStep
+from pyworker.worker.liveness import hanging_up_after
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+#: How long the goodbyes of all steps may take, in seconds.
+_GOODBYE_S = 5.0
 #: Celery's own steps that work without its engine.
 _KEPT = (components.Timer, components.StateDB, WorkerComponent)
 
@@ -66,7 +69,8 @@ class _ConsumerStep(bootsteps.StartStopStep):
         consumer.blueprint.start(consumer)
 
     def stop(self, worker: Any) -> None:
-        worker.consumer.stop()
+        with hanging_up_after(_GOODBYE_S, worker.consumer.connection):
+            worker.consumer.stop()
 
 
 class _TasksStep(bootsteps.StartStopStep):

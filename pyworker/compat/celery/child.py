@@ -9,11 +9,13 @@ import celery.app.trace
 import celery.concurrency.prefork
 from celery import signals
 from celery._state import _set_task_join_will_block
+from celery.backends.rpc import RPCBackend
 from celery.exceptions import SoftTimeLimitExceeded
 
 from pyworker.compat.celery.fast_lane import make_tracer
 from pyworker.compat.celery.pool_process import become_pool_process, leave_pool_process
 from pyworker.compat.celery.result_writer import ResultWriter
+from pyworker.compat.celery.rpc_writer import RpcResultWriter
 from pyworker.compat.celery.sqlite_settings import result_config
 
 if TYPE_CHECKING:
@@ -70,7 +72,8 @@ def start_celery_child(
     is_native = result_config(app) is not None
     backend = app.backend
     native_tasks = frozenset(name for name in task_names if is_native and app.tasks[name].backend is backend)
-    writer = ResultWriter(backend, link) if is_native else None
+    kind = RpcResultWriter if isinstance(backend, RPCBackend) else ResultWriter
+    writer = kind(backend, link) if is_native else None
     tracer = make_tracer(app, hostname, task_names, lanes, writer, native_tasks)
     if writer is not None:
         writer.install()

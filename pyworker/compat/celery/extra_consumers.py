@@ -70,7 +70,7 @@ class ExtraConsumers:
             delay_s = min(delay_s * 2, _LONGEST_RETRY_S)
             try:
                 consumer.connection.collect()
-                consumer.connection = consumer.app.connection_for_read()
+                consumer.connection = consumer.app.connection_for_read(heartbeat=consumer.app.conf.broker_heartbeat)
                 for step in self._steps:
                     step.start(consumer)
             except consumer.connection_errors as error:

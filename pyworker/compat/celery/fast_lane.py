@@ -75,7 +75,9 @@ def make_tracer(
     hooks = _make_hooks(app, hostname, LibraryLane(app, hostname, task_names), encoder, rules, writer)
     if not _contexts_agree(hooks):
         hooks = replace(hooks, known_keys=None)
-    stores_natively = writer is not None and not backend_reasons(app.backend) and _metas_agree(app, encoder)
+    stores_natively = False
+    if writer is not None and writer.stores_metas:
+        stores_natively = not backend_reasons(app.backend) and _metas_agree(app, encoder)
     if writer is not None and stores_natively:
         writer.encoder = encoder
     bindings = [

@@ -17,6 +17,7 @@ import celery.worker.strategy
 from celery import signals
 from celery.backends.base import DisabledBackend
 from celery.backends.redis import RedisBackend
+from celery.backends.rpc import RPCBackend
 from celery.local import maybe_evaluate
 from kombu.serialization import prepare_accept_content, registry
 from kombu.utils import json as kombu_json
@@ -26,7 +27,7 @@ from pyworker.compat.celery.sqlite_backend import SQLiteBackend
 from pyworker.worker.config import Lane
 
 #: Backends whose part the fast lane knows.
-KNOWN_BACKENDS = (RedisBackend, SQLiteBackend, DisabledBackend)
+KNOWN_BACKENDS = (RedisBackend, SQLiteBackend, RPCBackend, DisabledBackend)
 #: What Celery's tracer reaches of a backend when a task succeeds.
 _BACKEND_METHODS = (
     "mark_as_done",
@@ -43,6 +44,8 @@ _BACKEND_METHODS = (
     "_encode",
     "encode_result",
     "prepare_value",
+    "destination_for",
+    "_to_result",
     "current_task_children",
     "get_key_for_task",
     "_get_key_for",

@@ -8,6 +8,9 @@ from celery.utils.log import get_logger
 from celery.utils.time import rate
 
 from pyworker._native import NativeError
+from pyworker.compat.celery.amqp_settings import is_rabbitmq
+from pyworker.exceptions import ImproperlyConfigured
+from pyworker.transport.amqp_topology import added_queue_of, declarations_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,14 +56,18 @@ class QueueChanges:
         consumed = self.task_consumer._queues
         if entity.name in consumed or self.engine is None:
             return
-        if entity.exchange is not None and entity.exchange.type == "fanout":
+        on_rabbitmq = is_rabbitmq(self.app)
+        if entity.exchange is not None and entity.exchange.type == "fanout" and not on_rabbitmq:
             logger.error("Cannot consume from %s: it is bound to a fanout exchange, not supported yet", queue)
             return
         with self.app.connection_for_write() as connection:
             entity(connection.default_channel).declare()
         try:
-            self.engine.set_queue_active(entity.name, True)
-        except NativeError as error:
+            if on_rabbitmq:
+                self.engine.declare_queue(added_queue_of(entity), declarations_of([entity]))
+            else:
+                self.engine.set_queue_active(entity.name, True)
+        except (NativeError, ImproperlyConfigured) as error:
             logger.error("Cannot consume from %s: %s", queue, error)
             return
         consumed[entity.name] = entity

@@ -51,6 +51,9 @@ class ResultWriter:
         encoder: makes the meta of a success without Celery's code; None if it would not be the same.
     """
 
+    #: Whether a success may be written as its meta, without the backend.
+    stores_metas = True
+
     __slots__ = (
         "__weakref__",
         "_backend",
@@ -87,7 +90,7 @@ class ResultWriter:
         for name in _READERS:
             setattr(backend, name, self._after_flush(getattr(backend, name)))
         deactivate = WeakMethod(self.deactivate)
-        os.register_at_fork(after_in_child=lambda: _call(deactivate()))
+        os.register_at_fork(after_in_child=lambda: call_if_alive(deactivate()))
 
     def deactivate(self) -> None:
         """Leave everything to Celery from now on."""
@@ -174,6 +177,7 @@ class ResultWriter:
         return flushed
 
 
-def _call(function: Callable[[], None] | None) -> None:
+def call_if_alive(function: Callable[[], None] | None) -> None:
+    """Call what a weak reference led to."""
     if function is not None:
         function()

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from celery.backends.rpc import RPCBackend
+
+from pyworker.compat.celery.amqp_settings import rpc_results
 from pyworker.compat.celery.broker_settings import queue_names
 from pyworker.compat.celery.result_settings import is_unpatched, redis_results
 from pyworker.compat.celery.sqlite_backend import SQLiteBackend
 from pyworker.exceptions import ImproperlyConfigured
 from pyworker.transport import sqlite_settings
+from pyworker.transport.amqp_config import AmqpResultConfig
 from pyworker.transport.sqlite_kombu import Transport
 from pyworker.worker.broker_options import retry_of
 from pyworker.worker.config import RedisResultConfig
@@ -38,9 +42,11 @@ def sqlite_broker(app: Any, hostname: str) -> SqliteBrokerConfig:
     )
 
 
-def result_config(app: Any) -> RedisResultConfig | SqliteResultConfig | None:
+def result_config(app: Any) -> RedisResultConfig | SqliteResultConfig | AmqpResultConfig | None:
     """Return the native result store's settings, ``None`` if children must write through Celery's backend."""
     backend = app.backend
+    if type(backend) is RPCBackend:
+        return rpc_results(app)
     if type(backend) is not SQLiteBackend:
         return redis_results(app)
     if not is_unpatched(backend):

@@ -5,37 +5,27 @@
 //!    ^-----------------'  (failed)
 //! ```
 
-use std::io::{ErrorKind as Io, Read, Write};
-use std::os::unix::net::UnixStream;
-use std::sync::mpsc;
+use std::io::ErrorKind as Io;
 
-use mio::net::TcpStream;
-use mio::{Interest, Registry, Token};
+use mio::{Registry, Token};
 
 use super::handshake::{self, Opened, ServerInfo};
 use crate::clock::MonotonicNs;
 use crate::config::amqp::AmqpAddress;
 use crate::error::{Error, ErrorKind, Result};
+use crate::net::opening::Opening;
+use crate::net::socket::Socket;
 use crate::wire::amqp::HEARTBEAT_FRAME;
 
-/// Grace for the opening thread beyond the connect timeout, which name resolution does not obey.
-const OPENING_GRACE_S: f64 = 1.0;
 const READ_BYTES: usize = 256 << 10;
 /// Input that is processed before the socket is read again.
 const INPUT_MAX: usize = 4 << 20;
 
 #[derive(Debug)]
-struct Opening {
-    parcel: mpsc::Receiver<Result<Opened>>,
-    bell: mio::net::UnixStream,
-    give_up_ns: MonotonicNs,
-}
-
-#[derive(Debug)]
 enum State {
     Closed,
-    Opening(Opening),
-    Open(TcpStream),
+    Opening(Opening<Opened>),
+    Open(Socket),
 }
 
 /// Bytes from the server that nobody decoded yet.
@@ -111,19 +101,9 @@ impl AmqpConnection {
         address: AmqpAddress,
         now_ns: MonotonicNs,
     ) -> Result<()> {
-        let (bell, ringer) = UnixStream::pair()?;
-        bell.set_nonblocking(true)?;
-        let mut bell = mio::net::UnixStream::from_std(bell);
-        let (sender, parcel) = mpsc::channel();
-        let limit_s = address.connect_timeout_s.clamp(0.001, 86_400.0) + OPENING_GRACE_S;
-        std::thread::Builder::new().name("pyworker-broker".into()).spawn(move || {
-            // Dropped last, also when the thread panics: the hang-up is the bell.
-            let _ringer = ringer;
-            // The receiver is gone when the connection was given up meanwhile; then the socket closes here.
-            let _ = sender.send(handshake::open(&address));
-        })?;
-        registry.register(&mut bell, token, Interest::READABLE)?;
-        self.state = State::Opening(Opening { parcel, bell, give_up_ns: now_ns + (limit_s * 1e9) as u64 });
+        let limit_s = address.connect_timeout_s;
+        let opening = Opening::start((registry, token), "broker", limit_s, now_ns, move || handshake::open(&address))?;
+        self.state = State::Opening(opening);
         Ok(())
     }
 
@@ -143,27 +123,15 @@ impl AmqpConnection {
         now_ns: MonotonicNs,
     ) -> Option<Result<ServerInfo>> {
         let State::Opening(opening) = &mut self.state else { return None };
-        let outcome = match opening.parcel.try_recv() {
-            Ok(parcel) => parcel,
-            Err(mpsc::TryRecvError::Empty) if now_ns < opening.give_up_ns => return None,
-            Err(mpsc::TryRecvError::Empty) => {
-                Err(Error::new(ErrorKind::Timeout, "no connection within the connect timeout"))
-            }
-            Err(mpsc::TryRecvError::Disconnected) => {
-                Err(Error::new(ErrorKind::Internal, "the opening thread ended without a result"))
-            }
-        };
-        // Deregistering fails only if it never was registered, and then nothing is to do.
-        let _ = registry.deregister(&mut opening.bell);
+        let outcome = opening.poll(now_ns)?;
+        opening.end(registry);
         self.state = State::Closed;
         Some(outcome.and_then(|opened| self.adopt(opened, registry, token, now_ns)))
     }
 
     fn adopt(&mut self, opened: Opened, registry: &Registry, token: Token, now_ns: MonotonicNs) -> Result<ServerInfo> {
-        opened.stream.set_nonblocking(true)?;
-        let mut stream = TcpStream::from_std(opened.stream);
-        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        self.state = State::Open(stream);
+        opened.socket.set_nonblocking(true)?;
+        self.state = State::Open(Socket::register(opened.socket, registry, token)?);
         self.input = Input { begin: 0, end: opened.unread.len(), bytes: opened.unread };
         self.output.clear();
         self.written = 0;
@@ -176,8 +144,8 @@ impl AmqpConnection {
     pub(super) fn close(&mut self, registry: &Registry) {
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Closed => {}
-            State::Opening(mut opening) => drop(registry.deregister(&mut opening.bell)),
-            State::Open(mut stream) => drop(registry.deregister(&mut stream)),
+            State::Opening(mut opening) => opening.end(registry),
+            State::Open(mut socket) => socket.deregister(registry),
         }
         self.input = Input::default();
         self.output = Vec::new();
@@ -186,10 +154,10 @@ impl AmqpConnection {
 
     /// Reads what the socket has, up to a bound; true if there may be more.
     pub(super) fn fill(&mut self, now_ns: MonotonicNs) -> Result<bool> {
-        let State::Open(stream) = &mut self.state else { return Ok(false) };
+        let State::Open(socket) = &mut self.state else { return Ok(false) };
         loop {
             self.input.make_room();
-            match stream.read(&mut self.input.bytes[self.input.end..]) {
+            match socket.read(&mut self.input.bytes[self.input.end..]) {
                 Ok(0) => return Err(Error::new(ErrorKind::Connection, "Server unexpectedly closed connection")),
                 Ok(size) => {
                     self.last_heard_ns = now_ns;
@@ -207,9 +175,9 @@ impl AmqpConnection {
 
     /// Writes as much as the socket takes.
     pub(super) fn flush(&mut self, now_ns: MonotonicNs) -> Result<()> {
-        let State::Open(stream) = &mut self.state else { return Ok(()) };
+        let State::Open(socket) = &mut self.state else { return Ok(()) };
         while self.written < self.output.len() {
-            match stream.write(&self.output[self.written..]) {
+            match socket.write(&self.output[self.written..]) {
                 Ok(0) => return Err(std::io::Error::from(Io::WriteZero).into()),
                 Ok(size) => {
                     self.written += size;
@@ -220,10 +188,15 @@ impl AmqpConnection {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.output.clear();
-        self.output.shrink_to(INPUT_MAX);
-        self.written = 0;
-        Ok(())
+        if !self.output.is_empty() {
+            self.output.clear();
+            self.output.shrink_to(INPUT_MAX);
+            self.written = 0;
+        }
+        match socket.flush() {
+            Err(error) if error.kind() != Io::WouldBlock => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Sends a sign of life when it is time, and fails when the server gave none for two intervals.
@@ -253,7 +226,7 @@ impl AmqpConnection {
     pub(super) fn deadline_ns(&self) -> Option<MonotonicNs> {
         match &self.state {
             State::Closed => None,
-            State::Opening(opening) => Some(opening.give_up_ns),
+            State::Opening(opening) => Some(opening.deadline_ns()),
             State::Open(_) if self.heartbeat_ns == 0 => None,
             State::Open(_) => {
                 let send_ns = self.last_sent_ns + self.heartbeat_ns / 2;

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use super::assembly::Delivered;
 use crate::clock::MonotonicNs;
+use crate::config::amqp::AmqpQueue;
 use crate::wire::amqp::{write_cancel, write_consume, write_qos};
 
 /// The channel that consumes and acknowledges.
@@ -34,6 +35,8 @@ struct Consumer {
 struct Queue {
     name: String,
     no_ack: bool,
+    /// It goes with its last consumer, and what is in it too.
+    is_kept_by_us: bool,
     arguments: Vec<u8>,
     active: bool,
     consumer: Option<Consumer>,
@@ -41,7 +44,7 @@ struct Queue {
 }
 
 /// All queues.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Consumers {
     queues: Vec<Queue>,
     next_serial: u32,
@@ -54,19 +57,17 @@ pub(super) struct Consumers {
 }
 
 impl Consumers {
-    /// Queues by name, whether they are consumed without acks, and their encoded arguments.
-    pub(super) fn new(queues: impl Iterator<Item = (String, bool, Vec<u8>)>) -> Self {
-        let queues = queues
-            .map(|(name, no_ack, arguments)| Queue {
-                name,
-                no_ack,
-                arguments,
-                active: true,
-                consumer: None,
-                buffer: VecDeque::new(),
-            })
-            .collect();
-        Self { queues, next_serial: 0, turn: 0, limits_sent: VecDeque::new(), idle_since_ns: None }
+    /// A further queue, the last by index. `is_kept_by_us`: it goes with its last consumer.
+    pub(super) fn add(&mut self, queue: &AmqpQueue, is_kept_by_us: bool, arguments: Vec<u8>) {
+        self.queues.push(Queue {
+            name: queue.name.clone(),
+            no_ack: queue.no_ack,
+            is_kept_by_us,
+            arguments,
+            active: true,
+            consumer: None,
+            buffer: VecDeque::new(),
+        });
     }
 
     pub(super) fn name(&self, queue: u16) -> &str {
@@ -181,10 +182,15 @@ impl Consumers {
         queue.buffer.drain(..).for_each(|message| back(message.delivery));
     }
 
-    /// Stops consuming everything until something is wanted again.
+    /// Stops consuming everything until something is wanted again, but for queues that would go with it: those
+    /// keep what they have sent here.
     pub(super) fn pause(&mut self, out: &mut Vec<u8>, mut back: impl FnMut(u64)) {
         self.idle_since_ns = None;
-        (0..self.queues.len()).for_each(|index| self.unsubscribe(index, out, &mut back));
+        for index in 0..self.queues.len() {
+            if !self.queues[index].is_kept_by_us {
+                self.unsubscribe(index, out, &mut back);
+            }
+        }
     }
 
     /// Starts or stops consuming one queue.
@@ -199,8 +205,9 @@ impl Consumers {
         }
     }
 
+    /// What waits here and could go back.
     fn buffered(&self) -> usize {
-        self.queues.iter().map(|queue| queue.buffer.len()).sum()
+        self.queues.iter().filter(|queue| !queue.is_kept_by_us).map(|queue| queue.buffer.len()).sum()
     }
 
     /// Whether what waits here should go back: more than a little, and wanted by nobody for a while.
@@ -256,8 +263,12 @@ mod tests {
     }
 
     fn consumers() -> Consumers {
-        let queues = ["a", "b"].map(|name| (name.to_owned(), false, Vec::new()));
-        let mut consumers = Consumers::new(queues.into_iter());
+        let mut consumers = Consumers::default();
+        for (name, is_kept_by_us) in [("a", false), ("b", false), ("kept", true)] {
+            let name = name.to_owned();
+            let queue = AmqpQueue { name, no_ack: false, arguments: Vec::new(), delay_key: None };
+            consumers.add(&queue, is_kept_by_us, Vec::new());
+        }
         consumers.follow(2, &mut Vec::new());
         consumers
     }
@@ -304,5 +315,17 @@ mod tests {
         consumers.pause(&mut Vec::new(), |delivery| back.push(delivery));
         assert_eq!(back.len(), 40);
         assert!(consumers.receive(message(0, 41)).is_none(), "what comes late goes back too");
+    }
+
+    #[test]
+    fn a_queue_that_goes_with_its_consumer_keeps_it() {
+        let mut consumers = consumers();
+        assert!((0..40).all(|delivery| consumers.receive(message(2, delivery)).is_some()));
+        let (mut out, mut back) = (Vec::new(), Vec::new());
+        consumers.pause(&mut out, |delivery| back.push(delivery));
+        let cancelled = String::from_utf8_lossy(&out).into_owned();
+        assert!(cancelled.contains("pyw-0-") && cancelled.contains("pyw-1-") && !cancelled.contains("pyw-2-"));
+        assert!(back.is_empty() && !consumers.is_hoarding(0, 0, 1) && !consumers.is_hoarding(0, 0, 9 * IDLE_NS));
+        assert_eq!(consumers.next().map(|message| message.delivery), Some(0));
     }
 }

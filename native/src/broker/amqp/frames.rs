@@ -145,8 +145,7 @@ impl AmqpBroker {
             }
             Method::ChannelClose(farewell) => {
                 write_channel_close_ok(&mut self.connection.output, CHANNEL);
-                self.on_channel_closed(&farewell.to_error(), now_ns, events);
-                Ok(())
+                self.on_channel_closed(&farewell.to_error(), now_ns, events)
             }
             other => Err(wrong(format!("{other:?} on the consuming channel"))),
         }

@@ -1,11 +1,13 @@
 //! Opens a connection to RabbitMQ; runs blocking, on a thread of its own or the publisher's.
 
 use std::io::{Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use crate::config::amqp::AmqpAddress;
 use crate::error::{Error, ErrorKind, Result};
+use crate::net::dialing::{Place, dial, remaining};
+use crate::net::raw_socket::RawSocket;
+use crate::net::settings::Credentials;
 use crate::wire::amqp::{
     FieldTable, FieldValue, METHOD, Method, PROTOCOL_HEADER, decode_frame, decode_method, put_long_string, write_open,
     write_start_ok, write_tune_ok,
@@ -31,7 +33,7 @@ pub(crate) struct ServerInfo {
 #[derive(Debug)]
 pub(crate) struct Opened {
     /// The socket, blocking, without time limits.
-    pub(crate) stream: TcpStream,
+    pub(crate) socket: RawSocket,
     /// The server.
     pub(crate) info: ServerInfo,
     /// What came after the handshake.
@@ -42,43 +44,19 @@ pub(crate) struct Opened {
 pub(crate) fn open(address: &AmqpAddress) -> Result<Opened> {
     let limit = Duration::from_secs_f64(address.connect_timeout_s.clamp(0.001, 86_400.0));
     let deadline = Instant::now() + limit;
-    let stream = connect(address, deadline)?;
-    let mut conversation = Conversation { stream, deadline, input: Vec::new(), consumed: 0 };
+    // Heartbeats say when a server is gone.
+    let place = Place { host: &address.host, port: address.port, keepalive: false, tls: address.tls.as_ref() };
+    let socket = dial(&place, deadline, deadline)?;
+    let mut conversation = Conversation { socket, deadline, input: Vec::new(), consumed: 0 };
     let info = conversation.introduce(address)?;
-    let Conversation { stream, mut input, consumed, .. } = conversation;
+    let Conversation { socket, mut input, consumed, .. } = conversation;
     input.drain(..consumed);
-    stream.set_read_timeout(None)?;
-    stream.set_write_timeout(None)?;
-    Ok(Opened { stream, info, unread: input })
-}
-
-fn remaining(deadline: Instant) -> Result<Duration> {
-    match deadline.checked_duration_since(Instant::now()) {
-        Some(left) if !left.is_zero() => Ok(left),
-        _ => Err(Error::new(ErrorKind::Timeout, "no connection within the connect timeout")),
-    }
-}
-
-fn connect(address: &AmqpAddress, deadline: Instant) -> Result<TcpStream> {
-    let name = format!("{}:{}", address.host, address.port);
-    let candidates = (address.host.as_str(), address.port)
-        .to_socket_addrs()
-        .map_err(|error| Error::new(ErrorKind::Connection, format!("{name}: {error}")))?;
-    let mut failure = Error::new(ErrorKind::Connection, format!("{name}: the name has no address"));
-    for candidate in candidates {
-        match TcpStream::connect_timeout(&candidate, remaining(deadline)?) {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream);
-            }
-            Err(error) => failure = Error::from(error).context(&name),
-        }
-    }
-    Err(failure)
+    socket.set_timeout(None)?;
+    Ok(Opened { socket, info, unread: input })
 }
 
 struct Conversation {
-    stream: TcpStream,
+    socket: RawSocket,
     deadline: Instant,
     input: Vec<u8>,
     consumed: usize,
@@ -87,12 +65,13 @@ struct Conversation {
 impl Conversation {
     fn introduce(&mut self, address: &AmqpAddress) -> Result<ServerInfo> {
         self.send(PROTOCOL_HEADER)?;
+        let credentials = credentials(address)?;
         let mut info = ServerInfo::default();
         let mut answer = Vec::new();
         self.receive(|method| match method {
             Method::Start { properties, mechanisms } => {
                 info.version = version_of(&properties);
-                start_ok(address, mechanisms, &mut answer)
+                start_ok(address, &credentials, mechanisms, &mut answer)
             }
             other => Err(unexpected(&other)),
         })?;
@@ -123,8 +102,9 @@ impl Conversation {
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        self.stream.set_write_timeout(Some(remaining(self.deadline)?))?;
-        Ok(self.stream.write_all(bytes)?)
+        self.socket.set_timeout(Some(remaining(self.deadline)?))?;
+        self.socket.write_all(bytes)?;
+        Ok(self.socket.flush()?)
     }
 
     /// Reads one method; a close of the server becomes its error.
@@ -141,8 +121,8 @@ impl Conversation {
                     method => take(method),
                 };
             }
-            self.stream.set_read_timeout(Some(remaining(self.deadline)?))?;
-            match self.stream.read(&mut piece)? {
+            self.socket.set_timeout(Some(remaining(self.deadline)?))?;
+            match self.socket.read(&mut piece)? {
                 0 => return Err(Error::new(ErrorKind::Connection, "Server unexpectedly closed connection")),
                 size => self.input.extend_from_slice(&piece[..size]),
             }
@@ -160,7 +140,21 @@ fn version_of(properties: &FieldTable) -> (u32, u32, u32) {
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
-fn start_ok(address: &AmqpAddress, offered: &[u8], out: &mut Vec<u8>) -> Result<()> {
+/// The address's own user and password, or what its source gives now.
+fn credentials(address: &AmqpAddress) -> Result<(String, String)> {
+    let Some(source) = &address.credential_source else {
+        return Ok((address.username.clone(), address.password.clone()));
+    };
+    let Credentials { username, password } = source.credentials()?;
+    Ok((username.unwrap_or_else(|| address.username.clone()), password.unwrap_or_default()))
+}
+
+fn start_ok(
+    address: &AmqpAddress,
+    (username, password): &(String, String),
+    offered: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<()> {
     let method = address.login_method.as_str();
     if !offered.split(|byte| *byte == b' ').any(|name| name == method.as_bytes()) {
         let offered = String::from_utf8_lossy(offered).into_owned();
@@ -171,19 +165,20 @@ fn start_ok(address: &AmqpAddress, offered: &[u8], out: &mut Vec<u8>) -> Result<
     match method {
         "PLAIN" => {
             response.push(0);
-            response.extend_from_slice(address.username.as_bytes());
+            response.extend_from_slice(username.as_bytes());
             response.push(0);
-            response.extend_from_slice(address.password.as_bytes());
+            response.extend_from_slice(password.as_bytes());
         }
         "AMQPLAIN" => {
-            for (key, value) in [("LOGIN", &address.username), ("PASSWORD", &address.password)] {
+            for (key, value) in [("LOGIN", username), ("PASSWORD", password)] {
                 response.push(key.len() as u8);
                 response.extend_from_slice(key.as_bytes());
                 response.push(b'S');
                 put_long_string(&mut response, value.as_bytes());
             }
         }
-        _ => response.extend_from_slice(address.username.as_bytes()),
+        // The certificate says who we are.
+        _ => {}
     }
     write_start_ok(out, &client_properties(&address.connection_name), method, &response);
     Ok(())

@@ -20,7 +20,6 @@ mod connection;
 mod consumers;
 mod frames;
 pub(crate) mod handshake;
-mod parker;
 mod parking;
 mod reconnect;
 pub(crate) mod topology;
@@ -41,7 +40,7 @@ use self::topology::{subject, table_of, write_declaration};
 use self::unacked::Unacked;
 use super::{Broker, BrokerCounters, BrokerEvent, DeliveryTag, Incoming, Settlement, TokenRange};
 use crate::clock::{Clock, MonotonicNs};
-use crate::config::amqp::AmqpBrokerConfig;
+use crate::config::amqp::{AmqpBrokerConfig, AmqpQueue, Declaration};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::amqp::{write_channel_open, write_close, write_qos};
 
@@ -59,6 +58,13 @@ enum Stage {
     Consuming,
     Waiting { retry_ns: MonotonicNs, probe_ns: MonotonicNs },
     GivenUp,
+}
+
+/// Whether a queue goes with its last consumer, and every message in it.
+fn keeps_its_queue(declarations: &[Declaration], name: &str) -> bool {
+    declarations
+        .iter()
+        .any(|one| matches!(one, Declaration::Queue { name: declared, auto_delete: true, .. } if declared == name))
 }
 
 /// The RabbitMQ broker.
@@ -107,11 +113,10 @@ impl AmqpBroker {
                 .map_err(|error| error.context(&subject(declaration)))?;
             scratch.clear();
         }
-        let queues = config
-            .queues
-            .iter()
-            .map(|queue| Ok((queue.name.clone(), queue.no_ack, table_of(&queue.arguments)?)))
-            .collect::<Result<Vec<_>>>()?;
+        let mut consumers = Consumers::default();
+        for queue in &config.queues {
+            consumers.add(queue, keeps_its_queue(&config.declarations, &queue.name), table_of(&queue.arguments)?);
+        }
         Ok(Self {
             clock,
             connection: AmqpConnection::new(),
@@ -121,7 +126,7 @@ impl AmqpBroker {
             server: ServerInfo::default(),
             reconnect: Reconnect::new(config.retry, config.addresses.clone(), config.failover),
             declaring: Default::default(),
-            consumers: Consumers::new(queues.into_iter()),
+            consumers,
             unacked: Unacked::default(),
             adoption: Adoption::default(),
             parking: Parking::new(&config),
@@ -189,12 +194,14 @@ impl AmqpBroker {
     }
 
     /// The server closed the consuming channel; the connection and its tasks go on.
-    fn on_channel_closed(&mut self, error: &Error, now_ns: MonotonicNs, events: &mut Vec<BrokerEvent>) {
+    fn on_channel_closed(&mut self, error: &Error, now_ns: MonotonicNs, events: &mut Vec<BrokerEvent>) -> Result<()> {
         self.on_channel_lost(events);
         self.reopen_ns = Some(now_ns + self.reopen_wait_ns);
         self.reopen_wait_ns = (self.reopen_wait_ns * 2).min(REOPEN_MAX_NS);
         let text = format!("The broker closed the consuming channel: {error}. Opening it again.");
         events.push(BrokerEvent::Degraded { text });
+        // A queue may be what is missing: one that was deleted while nothing consumed from it tells nobody.
+        self.declare()
     }
 
     /// The connection is gone: sort out what it left behind, and decide when to try again.
@@ -444,6 +451,31 @@ impl Broker for AmqpBroker {
         self.consumers.set_active(queue, active, &mut self.connection.output, |delivery| {
             unacked.settle(delivery, Settlement::Release);
         });
+    }
+
+    fn add_declared_queue(&mut self, queue: AmqpQueue, declarations: Vec<Declaration>) -> Result<u16> {
+        let mut scratch = Vec::new();
+        for declaration in &declarations {
+            write_declaration(&mut scratch, DECLARING, declaration)
+                .map_err(|error| error.context(&subject(declaration)))?;
+        }
+        let index = u16::try_from(self.config.queues.len())
+            .ok()
+            .filter(|index| *index < u16::MAX)
+            .ok_or_else(|| Error::new(ErrorKind::Config, "queues: more than 65535 queues"))?;
+        let missing = declarations.into_iter().filter(|one| !self.config.declarations.contains(one));
+        let missing: Vec<Declaration> = missing.collect();
+        self.consumers.add(&queue, keeps_its_queue(&missing, &queue.name), table_of(&queue.arguments)?);
+        self.parking.add_queue(queue.delay_key.clone());
+        self.config.queues.push(queue);
+        for declaration in missing {
+            if matches!(self.stage, Stage::Declaring | Stage::Consuming) {
+                write_declaration(&mut self.connection.output, DECLARING, &declaration)?;
+                self.declaring.push_back(self.config.declarations.len());
+            }
+            self.config.declarations.push(declaration);
+        }
+        Ok(index)
     }
 
     fn start_deadline_ns(&self) -> MonotonicNs {

@@ -10,15 +10,16 @@ use std::collections::HashMap;
 use mio::{Registry, Token};
 
 use super::assembly::delay_key;
-use super::parker::{ParkJob, Parker};
 use crate::broker::{DeliveryTag, Incoming};
 use crate::clock::MonotonicNs;
 use crate::config::amqp::AmqpBrokerConfig;
 use crate::error::{Error, Result};
 use crate::message::Envelope;
-use crate::publish::amqp::AmqpMessage;
+use crate::publish::amqp::{AmqpMessage, Courier, Parcel, Route};
 use crate::wire::amqp::{Properties, decode_header};
 
+/// Where every delayed message begins.
+const FIRST_LEVEL: &str = "celery_delayed_27";
 /// Further away than this, a message waits in the server.
 const HERE_S: f64 = 30.0;
 /// After a failure the delay levels are left alone for this long.
@@ -40,8 +41,8 @@ pub(super) struct Parking {
     kept: HashMap<DeliveryTag, Kept>,
     /// By queue: the key's last words, where the delay levels lead back to it.
     delay_keys: Vec<Option<String>>,
-    parker: Parker,
-    jobs: Vec<ParkJob>,
+    courier: Courier,
+    parcels: Vec<Parcel>,
     sulks_until_ns: MonotonicNs,
 }
 
@@ -50,10 +51,23 @@ impl Parking {
         Self {
             kept: HashMap::new(),
             delay_keys: config.queues.iter().map(|queue| queue.delay_key.clone()).collect(),
-            parker: Parker::new(config.addresses.clone(), config.delay_declarations.clone()),
-            jobs: Vec::new(),
+            courier: Courier::new(
+                "parking",
+                Route {
+                    addresses: config.addresses.clone(),
+                    declarations: config.delay_declarations.clone(),
+                    exchange: FIRST_LEVEL,
+                    mandatory: true,
+                },
+            ),
+            parcels: Vec::new(),
             sulks_until_ns: 0,
         }
+    }
+
+    /// A further queue, the last by index.
+    pub(super) fn add_queue(&mut self, delay_key: Option<String>) {
+        self.delay_keys.push(delay_key);
     }
 
     /// Keeps what the engine may ask to park. `head` is the content header's part after the body's size.
@@ -77,7 +91,7 @@ impl Parking {
             && let Ok(message) = republished(kept)
         {
             let routing_key = delay_key(left_s.ceil() as u64, last_words);
-            self.jobs.push(ParkJob { tag, routing_key, message });
+            self.parcels.push(Parcel { tag, routing_key, message });
         }
         true
     }
@@ -101,10 +115,10 @@ impl Parking {
         mut on_parked: impl FnMut(DeliveryTag),
     ) -> Option<Error> {
         let mut failure = None;
-        for (tags, outcome) in self.parker.results(registry) {
+        for (parcels, outcome) in self.courier.outcomes() {
             match outcome {
                 Ok(()) => {
-                    for tag in tags {
+                    for Parcel { tag, .. } in parcels {
                         if self.kept.remove(&tag).is_some() {
                             on_parked(tag);
                         }
@@ -116,9 +130,9 @@ impl Parking {
                 }
             }
         }
-        let jobs = std::mem::take(&mut self.jobs);
-        if !jobs.is_empty()
-            && let Err(error) = self.parker.submit(registry, token, jobs)
+        let parcels = std::mem::take(&mut self.parcels);
+        if !parcels.is_empty()
+            && let Err(error) = self.courier.submit(registry, token, parcels)
         {
             self.sulks_until_ns = now_ns + SULK_NS;
             failure = Some(error);
@@ -128,13 +142,13 @@ impl Parking {
 
     /// Whether `drive` has something to send.
     pub(super) fn has_unsent(&self) -> bool {
-        !self.jobs.is_empty()
+        !self.parcels.is_empty()
     }
 
     /// The channel is gone, and every message with it.
     pub(super) fn clear(&mut self) {
         self.kept.clear();
-        self.jobs.clear();
+        self.parcels.clear();
     }
 }
 

@@ -42,11 +42,12 @@ impl Reconnect {
         self.next = (self.next + 1) % self.addresses.len();
     }
 
-    /// Seconds until the next announced attempt; `None` to give up. What the server refuses for good (a queue that
-    /// exists with other arguments) is not tried again, as stock workers do; a refused password is.
+    /// Seconds until the next announced attempt; `None` to give up. What the server refuses at the first connection (a
+    /// queue that exists with other arguments) is not tried again, as stock workers do; a refused password is, and
+    /// everything that has worked before.
     pub(super) fn on_failure(&mut self, error: &Error) -> Option<f64> {
         self.turn();
-        let hopeless = matches!(error.kind(), ErrorKind::Config | ErrorKind::ServerRefused);
+        let hopeless = !self.ever_connected && matches!(error.kind(), ErrorKind::Config | ErrorKind::ServerRefused);
         let wanted = if self.ever_connected { self.policy.retry } else { self.policy.retry_on_startup };
         if !wanted || hopeless || self.policy.max_retries.is_some_and(|most| self.failures >= most) {
             return None;
@@ -82,6 +83,8 @@ mod tests {
             connect_timeout_s: 1.0,
             heartbeat_s: 0,
             connection_name: String::new(),
+            tls: None,
+            credential_source: None,
         }
     }
 
@@ -109,6 +112,9 @@ mod tests {
     fn a_refused_declaration_ends_it_and_a_refused_password_does_not() {
         let mut reconnect = Reconnect::new(policy(), vec![address("a")], Failover::Shuffle);
         assert!(reconnect.on_failure(&Error::new(ErrorKind::Authentication, "no")).is_some());
-        assert!(reconnect.on_failure(&Error::new(ErrorKind::ServerRefused, "inequivalent arg")).is_none());
+        let refused = Error::new(ErrorKind::ServerRefused, "inequivalent arg");
+        assert!(reconnect.on_failure(&refused).is_none());
+        reconnect.on_connected();
+        assert!(reconnect.on_failure(&refused).is_some(), "a server that has just started may not have everything yet");
     }
 }

@@ -3,7 +3,7 @@
 use std::io::ErrorKind as Io;
 use std::io::Result;
 
-use super::socket::Socket;
+use crate::net::socket::Socket;
 use crate::wire::resp::{Frame, FrameScanner, Limits, decode};
 
 /// Least free space for a read; a buffer that outgrew `KEEP_BYTES` is given back when it is empty.

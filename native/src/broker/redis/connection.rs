@@ -25,22 +25,18 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::os::unix::net::UnixStream;
-use std::sync::mpsc;
 
-use mio::{Interest, Registry, Token};
+use mio::{Registry, Token};
 
 use super::buffer::{ReadBuffer, ReadEnd, WriteBuffer};
 use super::handshake::{self, Opened, ServerInfo};
 use super::sentinel::Watch;
-use super::socket::Socket;
 use crate::clock::MonotonicNs;
 use crate::config::RedisAddress;
 use crate::error::{Error, ErrorKind, Result};
+use crate::net::opening::Opening;
+use crate::net::socket::Socket;
 use crate::wire::resp::{Frame, write_command};
-
-/// Grace for the opening thread beyond the connect timeout, which name resolution does not obey.
-const OPENING_GRACE_S: f64 = 1.0;
 
 /// What happened on a connection.
 #[derive(Debug)]
@@ -72,18 +68,10 @@ struct Expected<R> {
     sent_ns: MonotonicNs,
 }
 
-/// The opening thread's parcel, and the socket half that becomes readable when it is there.
-#[derive(Debug)]
-struct Opening {
-    parcel: mpsc::Receiver<Result<Opened>>,
-    bell: mio::net::UnixStream,
-    give_up_ns: MonotonicNs,
-}
-
 #[derive(Debug)]
 enum State {
     Closed,
-    Opening(Opening),
+    Opening(Opening<Opened>),
     Open(Socket),
 }
 
@@ -123,21 +111,12 @@ impl<R> RedisConnection<R> {
         if !matches!(self.state, State::Closed) {
             return Ok(());
         }
-        let (bell, ringer) = UnixStream::pair()?;
-        bell.set_nonblocking(true)?;
-        let mut bell = mio::net::UnixStream::from_std(bell);
-        let (sender, parcel) = mpsc::channel();
         let address = self.address.clone();
-        std::thread::Builder::new().name(format!("pyworker-{}", self.purpose)).spawn(move || {
-            // Dropped last, also when the thread panics: the hang-up is the bell.
-            let _ringer = ringer;
-            // The receiver is gone when the connection was closed meanwhile; then the socket closes here.
-            let _ = sender.send(handshake::open(&address));
-        })?;
-        registry.register(&mut bell, token, Interest::READABLE)?;
-        let limit_s = handshake::limit_s(&self.address) + OPENING_GRACE_S;
+        let limit_s = handshake::limit_s(&self.address);
+        let opening =
+            Opening::start((registry, token), self.purpose, limit_s, now_ns, move || handshake::open(&address))?;
         self.token = token;
-        self.state = State::Opening(Opening { parcel, bell, give_up_ns: now_ns + to_ns(limit_s) });
+        self.state = State::Opening(opening);
         Ok(())
     }
 
@@ -184,7 +163,7 @@ impl<R> RedisConnection<R> {
     pub(crate) fn deadline_ns(&self) -> Option<MonotonicNs> {
         match &self.state {
             State::Closed => None,
-            State::Opening(opening) => Some(opening.give_up_ns),
+            State::Opening(opening) => Some(opening.deadline_ns()),
             State::Open(_) => match self.expected.front() {
                 Some(oldest) => self.answer_limit_ns(oldest).map(|limit_ns| self.waiting_since_ns(oldest) + limit_ns),
                 None => self.ping_interval_ns().map(|interval_ns| self.last_heard_ns + interval_ns),
@@ -196,10 +175,7 @@ impl<R> RedisConnection<R> {
     pub(crate) fn close(&mut self, registry: &Registry) -> Vec<R> {
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Closed => {}
-            State::Opening(mut opening) => {
-                // Deregistering fails only if it never was registered, and then nothing is to do.
-                let _ = registry.deregister(&mut opening.bell);
-            }
+            State::Opening(mut opening) => opening.end(registry),
             State::Open(mut socket) => socket.deregister(registry),
         }
         self.watch = None;
@@ -228,17 +204,9 @@ impl<R> RedisConnection<R> {
 
     fn drive_opening(&mut self, registry: &Registry, now_ns: MonotonicNs, events: &mut Vec<Event<R>>) -> Result<()> {
         let State::Opening(opening) = &mut self.state else { return Ok(()) };
-        let Opened { socket: raw, info, primary } = match opening.parcel.try_recv() {
-            Ok(parcel) => parcel?,
-            Err(mpsc::TryRecvError::Empty) if now_ns < opening.give_up_ns => return Ok(()),
-            Err(mpsc::TryRecvError::Empty) => {
-                return Err(Error::new(ErrorKind::Timeout, "no connection within the connect timeout"));
-            }
-            Err(mpsc::TryRecvError::Disconnected) => {
-                return Err(Error::new(ErrorKind::Internal, "the opening thread ended without a result"));
-            }
-        };
-        registry.deregister(&mut opening.bell)?;
+        let Some(outcome) = opening.poll(now_ns) else { return Ok(()) };
+        let Opened { socket: raw, info, primary } = outcome?;
+        opening.end(registry);
         raw.set_nonblocking(true)?;
         if let (Some(settings), Some(primary), Some(stream)) = (&self.address.sentinel, primary, raw.tcp()) {
             self.watch = Some(Watch::start(settings, primary, stream.try_clone()?)?);

@@ -2,8 +2,7 @@
 //! everything that must be said before the first command.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::fd::{AsRawFd, RawFd};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -11,15 +10,10 @@ use super::sentinel;
 use super::server_error::classify;
 use crate::config::RedisAddress;
 use crate::error::{Error, ErrorKind, Result};
+use crate::net::dialing::{Place, dial, remaining};
+use crate::net::raw_socket::RawSocket;
 use crate::net::settings::Credentials;
-use crate::net::tls;
-use crate::net::tls_stream::TlsStream;
 use crate::wire::resp::{Frame, Limits, decode, write_command};
-
-/// Seconds of silence before TCP keep-alive probes begin, between them, and how many may fail.
-const KEEPALIVE_IDLE_S: libc::c_int = 60;
-const KEEPALIVE_INTERVAL_S: libc::c_int = 10;
-const KEEPALIVE_PROBES: libc::c_int = 3;
 
 /// What the server said about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,85 +26,6 @@ pub(crate) struct ServerInfo {
     pub(crate) client_id: Option<i64>,
     /// Our end of a TCP connection.
     pub(crate) local_address: Option<SocketAddr>,
-}
-
-/// A connected socket, blocking.
-#[derive(Debug)]
-pub(crate) enum RawSocket {
-    /// TCP.
-    Tcp(TcpStream),
-    /// TCP with TLS.
-    Tls(TlsStream<TcpStream>),
-    /// Unix domain.
-    Unix(UnixStream),
-}
-
-impl RawSocket {
-    /// Ends the blocking phase, or begins it again.
-    pub(crate) fn set_nonblocking(&self, nonblocking: bool) -> std::io::Result<()> {
-        match self {
-            RawSocket::Unix(stream) => stream.set_nonblocking(nonblocking),
-            RawSocket::Tcp(stream) => stream.set_nonblocking(nonblocking),
-            RawSocket::Tls(stream) => stream.socket().set_nonblocking(nonblocking),
-        }
-    }
-
-    /// Limits how long reading and writing block.
-    pub(crate) fn set_timeout(&self, timeout: Option<Duration>) -> std::io::Result<()> {
-        if let RawSocket::Unix(stream) = self {
-            stream.set_read_timeout(timeout)?;
-            return stream.set_write_timeout(timeout);
-        }
-        let Some(stream) = self.tcp() else { return Ok(()) };
-        stream.set_read_timeout(timeout)?;
-        stream.set_write_timeout(timeout)
-    }
-
-    /// The TCP socket, encrypted or not.
-    pub(crate) fn tcp(&self) -> Option<&TcpStream> {
-        match self {
-            RawSocket::Tcp(stream) => Some(stream),
-            RawSocket::Tls(stream) => Some(stream.socket()),
-            RawSocket::Unix(_) => None,
-        }
-    }
-
-    /// The socket's descriptor.
-    pub(crate) fn descriptor(&self) -> RawFd {
-        match self {
-            RawSocket::Tcp(stream) => stream.as_raw_fd(),
-            RawSocket::Tls(stream) => stream.socket().as_raw_fd(),
-            RawSocket::Unix(stream) => stream.as_raw_fd(),
-        }
-    }
-}
-
-impl Read for RawSocket {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        match self {
-            RawSocket::Tcp(stream) => stream.read(buffer),
-            RawSocket::Tls(stream) => stream.read(buffer),
-            RawSocket::Unix(stream) => stream.read(buffer),
-        }
-    }
-}
-
-impl Write for RawSocket {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        match self {
-            RawSocket::Tcp(stream) => stream.write(bytes),
-            RawSocket::Tls(stream) => stream.write(bytes),
-            RawSocket::Unix(stream) => stream.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        match self {
-            RawSocket::Tcp(stream) => stream.flush(),
-            RawSocket::Tls(stream) => stream.flush(),
-            RawSocket::Unix(stream) => stream.flush(),
-        }
-    }
 }
 
 /// What opening brings.
@@ -168,13 +83,6 @@ fn open_one(address: &RedisAddress) -> Result<Opened> {
     Ok(Opened { socket: conversation.socket, info, primary })
 }
 
-fn remaining(deadline: Instant) -> Result<Duration> {
-    match deadline.checked_duration_since(Instant::now()) {
-        Some(left) if !left.is_zero() => Ok(left),
-        _ => Err(Error::new(ErrorKind::Timeout, "redis: no connection within the connect timeout")),
-    }
-}
-
 /// Connects, TLS included.
 pub(crate) fn connect(address: &RedisAddress, deadline: Instant) -> Result<RawSocket> {
     connect_within(address, deadline, deadline)
@@ -185,56 +93,8 @@ fn connect_within(address: &RedisAddress, tcp_deadline: Instant, deadline: Insta
         let stream = UnixStream::connect(path).map_err(|error| Error::from(error).context(path))?;
         return Ok(RawSocket::Unix(stream));
     }
-    let name = format!("{}:{}", address.host, address.port);
-    let candidates = (address.host.as_str(), address.port)
-        .to_socket_addrs()
-        .map_err(|error| Error::new(ErrorKind::Connection, format!("{name}: {error}")))?;
-    let mut failure = Error::new(ErrorKind::Connection, format!("{name}: the name has no address"));
-    for candidate in candidates {
-        match TcpStream::connect_timeout(&candidate, remaining(tcp_deadline)?) {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                if address.keepalive {
-                    set_keepalive(stream.as_raw_fd())?;
-                }
-                return encrypt(stream, address, deadline).map_err(|error| error.context(&name));
-            }
-            Err(error) => failure = Error::from(error).context(&name),
-        }
-    }
-    Err(failure)
-}
-
-fn encrypt(stream: TcpStream, address: &RedisAddress, deadline: Instant) -> Result<RawSocket> {
-    let Some(settings) = &address.tls else { return Ok(RawSocket::Tcp(stream)) };
-    let limit = |stream: &TcpStream| {
-        let left = Some(remaining(deadline)?);
-        stream.set_read_timeout(left)?;
-        Ok(stream.set_write_timeout(left)?)
-    };
-    tls::open(stream, &address.host, settings, limit).map(RawSocket::Tls)
-}
-
-fn set_keepalive(socket: RawFd) -> Result<()> {
-    set_option(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
-    set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, KEEPALIVE_IDLE_S)?;
-    set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)?;
-    set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, KEEPALIVE_PROBES)?;
-    // Probes are sent only while nothing waits for an acknowledgement; the same patience for what does.
-    let patience_ms = (KEEPALIVE_IDLE_S + KEEPALIVE_INTERVAL_S * KEEPALIVE_PROBES) * 1000;
-    set_option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, patience_ms)
-}
-
-#[expect(unsafe_code, reason = "the standard library has no keep-alive options")]
-fn set_option(socket: RawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> Result<()> {
-    let size = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: `socket` is an open socket that the caller owns; the pointer and size describe `value`,
-    // which outlives the call.
-    let result = unsafe { libc::setsockopt(socket, level, name, (&raw const value).cast(), size) };
-    if result != 0 {
-        return Err(std::io::Error::last_os_error().into());
-    }
-    Ok(())
+    let (host, tls) = (address.host.as_str(), address.tls.as_ref());
+    dial(&Place { host, port: address.port, keepalive: address.keepalive, tls }, tcp_deadline, deadline)
 }
 
 /// Commands and answers, one at a time.

@@ -29,7 +29,6 @@ mod script;
 pub(crate) mod sentinel;
 pub(crate) mod server_error;
 mod settling;
-mod socket;
 mod sweeping;
 
 use std::sync::Arc;

@@ -1,8 +1,6 @@
 //! A blocking connection whose publishes are confirmed.
 
 use std::io::{ErrorKind as Io, Read, Write};
-use std::net::TcpStream;
-use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use super::AmqpOutgoing;
@@ -11,6 +9,7 @@ use crate::broker::amqp::handshake::{self, Opened};
 use crate::broker::amqp::topology::{subject, write_declaration};
 use crate::config::amqp::{AmqpAddress, Declaration};
 use crate::error::{Error, ErrorKind, Result};
+use crate::net::raw_socket::RawSocket;
 use crate::wire::amqp::{
     METHOD, Method, Publish, decode_frame, decode_method, write_channel_close_ok, write_channel_open, write_close,
     write_confirm_select, write_publish,
@@ -36,7 +35,7 @@ pub struct Failure {
 /// One connection with one channel. After an error that is not `is_usable` it must be dropped.
 #[derive(Debug)]
 pub struct ConfirmedConnection {
-    stream: Option<TcpStream>,
+    stream: Option<RawSocket>,
     frame_max: u32,
     timeout: Duration,
     confirms: bool,
@@ -58,9 +57,9 @@ impl ConfirmedConnection {
     pub fn open(address: &AmqpAddress, confirms: bool, timeout: Duration) -> Result<Self> {
         // Nobody sends signs of life while nothing is published, as in stock producers.
         let address = AmqpAddress { heartbeat_s: 0, ..address.clone() };
-        let Opened { stream, info, unread } = handshake::open(&address)?;
+        let Opened { socket, info, unread } = handshake::open(&address)?;
         let mut connection = Self {
-            stream: Some(stream),
+            stream: Some(socket),
             frame_max: info.frame_max,
             timeout,
             confirms,
@@ -204,7 +203,7 @@ impl ConfirmedConnection {
             let mut piece = [0; 16 << 10];
             let size = {
                 let stream = self.stream()?;
-                stream.set_read_timeout(Some(left))?;
+                stream.set_timeout(Some(left))?;
                 match stream.read(&mut piece) {
                     Ok(0) => return Err(hung_up()),
                     Ok(size) => size,
@@ -240,7 +239,7 @@ impl ConfirmedConnection {
                 return Err(Error::new(ErrorKind::Timeout, "no answer from the broker"));
             }
             let stream = self.stream()?;
-            stream.set_read_timeout(Some(left))?;
+            stream.set_timeout(Some(left))?;
             match stream.read(&mut piece)? {
                 0 => return Err(hung_up()),
                 size => self.input.extend_from_slice(&piece[..size]),
@@ -248,7 +247,7 @@ impl ConfirmedConnection {
         }
     }
 
-    fn stream(&mut self) -> Result<&mut TcpStream> {
+    fn stream(&mut self) -> Result<&mut RawSocket> {
         self.stream
             .as_mut()
             .ok_or_else(|| Error::new(ErrorKind::Connection, "the connection belongs to another process"))
@@ -257,8 +256,8 @@ impl ConfirmedConnection {
     fn send(&mut self, bytes: &[u8]) -> Result<()> {
         let timeout = self.timeout;
         let stream = self.stream()?;
-        stream.set_write_timeout(Some(timeout))?;
-        match stream.write_all(bytes) {
+        stream.set_timeout(Some(timeout))?;
+        match stream.write_all(bytes).and_then(|()| stream.flush()) {
             Ok(()) => Ok(()),
             Err(error) if matches!(error.kind(), Io::WouldBlock | Io::TimedOut) => Err(self.too_late()),
             Err(error) => Err(error.into()),
@@ -267,10 +266,16 @@ impl ConfirmedConnection {
 
     /// Takes what the socket has without waiting.
     fn read_available(&mut self) -> Result<()> {
+        self.stream()?.set_nonblocking(true)?;
+        let outcome = self.read_until_dry();
+        self.stream()?.set_nonblocking(false)?;
+        outcome
+    }
+
+    fn read_until_dry(&mut self) -> Result<()> {
         let mut piece = [0; 16 << 10];
         loop {
-            let stream = self.stream()?;
-            match receive_now(stream, &mut piece) {
+            match self.stream()?.read(&mut piece) {
                 Ok(0) => return Err(hung_up()),
                 Ok(size) => self.input.extend_from_slice(&piece[..size]),
                 Err(error) if error.kind() == Io::WouldBlock => return Ok(()),
@@ -361,19 +366,12 @@ impl Drop for ConfirmedConnection {
         write_close(&mut out, 200, "");
         if let Some(stream) = &mut self.stream {
             // A courtesy; the server notices a closed socket as well.
-            let _ = stream.set_write_timeout(Some(Duration::from_millis(10)));
-            let _ = stream.write_all(&out);
+            let _ = stream.set_timeout(Some(Duration::from_millis(10)));
+            let _ = stream.write_all(&out).and_then(|()| stream.flush());
         }
     }
 }
 
 fn hung_up() -> Error {
     Error::new(ErrorKind::Connection, "Server unexpectedly closed connection")
-}
-
-#[expect(unsafe_code, reason = "the standard library has no receive without waiting on a blocking socket")]
-fn receive_now(stream: &TcpStream, piece: &mut [u8]) -> std::io::Result<usize> {
-    // SAFETY: the descriptor is open while the stream is borrowed; pointer and length describe `piece`.
-    let size = unsafe { libc::recv(stream.as_raw_fd(), piece.as_mut_ptr().cast(), piece.len(), libc::MSG_DONTWAIT) };
-    usize::try_from(size).map_err(|_| std::io::Error::last_os_error())
 }

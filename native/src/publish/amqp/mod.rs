@@ -5,12 +5,14 @@
 //! silence.
 
 mod connection;
+mod courier;
 mod message;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 pub use self::connection::ConfirmedConnection;
+pub(crate) use self::courier::{Courier, Parcel, Route};
 pub use self::message::{AmqpMessage, build_message};
 use super::per_process::PerProcess;
 use crate::config::amqp::{AmqpAddress, Declaration};

@@ -5,8 +5,8 @@ use std::io::{Read, Result, Write};
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
 
-use super::handshake::RawSocket;
-use crate::net::tls_stream::TlsStream;
+use super::raw_socket::RawSocket;
+use super::tls_stream::TlsStream;
 
 /// The socket of an open connection.
 #[derive(Debug)]

@@ -1,0 +1,293 @@
+"""A worker on RabbitMQ through everything that ends a connection, a channel or a consumer, under load.
+
+Late acknowledged tasks; nobody else takes the messages, so each runs once, except where the server itself forgets acks.
+How soon work goes on is printed: ``pytest -s --chaos-long``.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pyworker import Celery
+from pyworker.exceptions import OperationalError
+from support.processes import open_descriptors, thread_count
+from support.rabbitmq_private import PrivateHost, PrivateRabbitmq
+from support.rabbitmq_stage import RabbitmqStage
+from support.tcp_gate import TcpGate
+from support.waiting import eventually
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Iterator
+
+    from support.kinds import Kind
+    from support.worker import WorkerProcess
+
+pytestmark = [pytest.mark.lanes("fast"), pytest.mark.slow, pytest.mark.xdist_group("rabbitmq-drops")]
+
+DEADLINE_S = 120.0
+#: Tasks published in one round, and how long each takes.
+ROUND, TASK_S = 40, 0.01
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[PrivateRabbitmq]:
+    with PrivateRabbitmq() as running:
+        yield running
+
+
+@pytest.fixture
+def gate(node: PrivateRabbitmq) -> Iterator[TcpGate]:
+    with TcpGate(node.port) as opened:
+        yield opened
+
+
+@pytest.fixture
+def stage(kind: Kind, node: PrivateRabbitmq) -> Iterator[RabbitmqStage]:
+    opened = RabbitmqStage(kind, "impatient", host=PrivateHost(node), options=("-c", "2")).open(has_worker=False)
+    yield opened
+    opened.close()
+
+
+def start_behind(gate: TcpGate, stage: RabbitmqStage) -> WorkerProcess:
+    worker = stage.new_worker(broker=stage.host.url.replace(f":{stage.host.node.port}/", f":{gate.port}/"))
+    return worker.start()
+
+
+class Load:
+    """Publishes late acknowledged tasks and knows which ran."""
+
+    def __init__(self, stage: RabbitmqStage, name: str) -> None:
+        self._stage = stage
+        self.name = name
+        self.published = 0
+
+    def publish(self, count: int = ROUND) -> None:
+        """Publish over a connection of its own, confirmed."""
+        with self._stage.app.connection_for_write(transport_options={"confirm_publish": True}) as connection:
+            producer = self._stage.app.amqp.Producer(connection)
+            for _ in range(count):
+                self._stage.tasks.count_late_busy.apply_async(
+                    (self.name, str(self.published), TASK_S), producer=producer, ignore_result=True
+                )
+                self.published += 1
+
+    def executed(self) -> int:
+        """Return how many different tasks ran."""
+        return int(self._stage.notes.hlen(f"executions:{self.name}"))
+
+    def wait_until(self, count: int) -> None:
+        """Return when so many ran."""
+        eventually(lambda: self.executed() >= count, deadline_s=DEADLINE_S, what=f"{count} tasks of {self.name} ran")
+
+    def repeated(self) -> int:
+        """Wait until everything ran and is acknowledged; returns how many runs were repetitions."""
+        self.wait_until(self.published)
+        self._stage.wait_until_drained(deadline_s=DEADLINE_S)
+        runs = [int(count) for count in self._stage.notes.hvals(f"executions:{self.name}")]
+        assert len(runs) == self.published
+        return sum(runs) - len(runs)
+
+
+def goes_on_after(load: Load) -> float:
+    """Return the seconds until another task has run."""
+    begun, before = time.monotonic(), load.executed()
+    load.wait_until(min(before + 1, load.published))
+    return time.monotonic() - begun
+
+
+def reset(gate: TcpGate, node: PrivateRabbitmq) -> None:
+    gate.reset()
+
+
+def half_open(gate: TcpGate, node: PrivateRabbitmq) -> None:
+    gate.freeze()
+
+
+def restart(gate: TcpGate, node: PrivateRabbitmq) -> None:
+    node.stop_node()
+    node.start_node()
+
+
+def crash(gate: TcpGate, node: PrivateRabbitmq) -> None:
+    node.kill_node()
+    node.start_node()
+
+
+@pytest.mark.parametrize(
+    ("drop", "long_rounds", "short_rounds"),
+    [(reset, 200, 3), (half_open, 200, 1), (restart, 25, 1), (crash, 10, 0)],
+)
+def test_work_goes_on_after(
+    drop: Callable[[TcpGate, PrivateRabbitmq], None],
+    long_rounds: int,
+    short_rounds: int,
+    stage: RabbitmqStage,
+    gate: TcpGate,
+    node: PrivateRabbitmq,
+    randomness: random.Random,
+    request: pytest.FixtureRequest,
+) -> None:
+    rounds = long_rounds if request.config.getoption("--chaos-long") else short_rounds
+    worker = start_behind(gate, stage)
+    load = Load(stage, drop.__name__)
+    load.publish()
+    load.wait_until(1)
+    before = open_descriptors(worker.pid), thread_count(worker.pid)
+    resumed = []
+    for _ in range(rounds):
+        load.publish()
+        load.wait_until(load.published - randomness.randrange(5, ROUND - 5))
+        drop(gate, node)
+        resumed.append(goes_on_after(load))
+    repeated = load.repeated()
+    print(
+        f"{drop.__name__}: {rounds} times, {load.published} tasks, {repeated} ran again; "
+        f"went on after at most {max(resumed, default=0):.2f} s"
+    )
+    # A node that crashes may forget acknowledgements that it has confirmed.
+    assert repeated == 0 or drop is crash
+    # Remote control has a connection of its own, which must notice as well.
+    with stage.app.connection_for_write() as connection:
+        eventually(
+            lambda: stage.app.control.ping(timeout=1, connection=connection),
+            deadline_s=DEADLINE_S,
+            what="remote control answers",
+        )
+    eventually(lambda: open_descriptors(worker.pid) <= before[0] + 2, what="no descriptor was left behind")
+    eventually(lambda: thread_count(worker.pid) <= before[1] + 2, what="no thread was left behind")
+    assert worker.stop() == 0
+
+
+def test_a_node_short_of_memory_blocks_publishers_and_not_the_worker(
+    stage: RabbitmqStage, gate: TcpGate, node: PrivateRabbitmq, request: pytest.FixtureRequest
+) -> None:
+    rounds = 200 if request.config.getoption("--chaos-long") else 2
+    worker = start_behind(gate, stage)
+    load = Load(stage, "blocked")
+    load.publish()
+    load.wait_until(1)
+    before = open_descriptors(worker.pid), thread_count(worker.pid)
+    for _ in range(rounds):
+        load.publish()
+        waiting = load.published
+        node.block()
+        publisher = threading.Thread(target=load.publish, args=(5,))
+        publisher.start()
+        # Those of before the alarm run, those behind it come when it is over.
+        load.wait_until(waiting)
+        node.unblock()
+        publisher.join(DEADLINE_S)
+        assert not publisher.is_alive()
+        load.wait_until(load.published)
+    assert load.repeated() == 0
+    eventually(lambda: open_descriptors(worker.pid) <= before[0] + 2, what="no descriptor was left behind")
+    assert thread_count(worker.pid) <= before[1] + 2
+    assert worker.stop() == 0
+
+
+def test_a_blocked_publish_of_ours_raises_and_is_not_lost_in_silence(node: PrivateRabbitmq) -> None:
+    app = Celery("blocked", broker=node.url(), set_as_current=False)
+    app.conf.update(
+        broker_transport_options={"confirm_timeout": 0.5}, task_publish_retry=False, task_default_queue="blocked"
+    )
+
+    @app.task(name="blocked.task")
+    def task() -> None:
+        """Only sent."""
+
+    task.delay()
+    node.block()
+    try:
+        with pytest.raises(OperationalError, match="not confirmed"):
+            task.delay()
+    finally:
+        node.unblock()
+    task.delay()
+    node.delete_queue("blocked")
+    app.close()
+
+
+def delete_the_queue(stage: RabbitmqStage, load: Load) -> None:
+    stage.host.node.delete_queue()
+
+
+def delete_the_queue_of_an_idle_worker_and_cut(stage: RabbitmqStage, load: Load) -> None:
+    stage.host.node.delete_queue()
+    eventually(stage.host.is_drained, what="the queue is there again")
+    stage.host.node.delete_queue()
+
+
+@pytest.mark.parametrize("loss", [delete_the_queue, delete_the_queue_of_an_idle_worker_and_cut])
+def test_a_deleted_queue_is_declared_and_consumed_again(
+    loss: Callable[[RabbitmqStage, Load], None], stage: RabbitmqStage, gate: TcpGate
+) -> None:
+    worker = start_behind(gate, stage)
+    load = Load(stage, loss.__name__)
+    load.publish(5)
+    load.wait_until(5)
+    loss(stage, load)
+    worker.wait_for_line("cancelled the consumer of queue 'celery'|cancelled the consumer of queue \"celery\"")
+    load.publish(5)
+    assert load.repeated() == 0
+    assert worker.stop() == 0
+
+
+def test_a_task_longer_than_the_consumer_timeout_runs_once(stage: RabbitmqStage, node: PrivateRabbitmq) -> None:
+    """The server closes the channel; it is opened anew, the task goes on and its message is known again."""
+    settings = {"consumer_timeout": 1500, "channel_tick_interval": 200}
+    for name, value in settings.items():
+        node.evaluate(f"application:set_env(rabbit, {name}, {value})")
+    try:
+        worker = stage.new_worker().start()
+        results = [stage.tasks.gated_late.delay("long", number) for number in range(2)]
+        stage.wait_for_journal("long", 2)
+        worker.wait_for_line("closed the consuming channel", deadline_s=DEADLINE_S)
+        stage.open_gate("long", 2)
+        assert [result.get(timeout=60) for result in results] == [0, 1]
+        load = Load(stage, "after-the-timeout")
+        load.publish(5)
+        assert load.repeated() == 0
+        assert len(stage.journal("long")) == 2
+        assert worker.stop() == 0
+    finally:
+        node.evaluate("application:set_env(rabbit, consumer_timeout, 1800000)")
+        node.evaluate("application:set_env(rabbit, channel_tick_interval, 60000)")
+
+
+def test_remote_control_adds_and_cancels_queues_of_every_kind(stage: RabbitmqStage, gate: TcpGate) -> None:
+    """What was added survives a lost connection and the deletion of its queue."""
+    start_behind(gate, stage)
+    control: Any = stage.app.control
+    answer = control.add_consumer("later", exchange="fan", exchange_type="fanout", reply=True, timeout=20, limit=1)
+    assert [list(one.values()) for one in answer] == [[{"ok": "add consumer later"}]]
+
+    def send(member: str) -> None:
+        stage.tasks.count_late.apply_async(("added", member), exchange="fan", routing_key="any", ignore_result=True)
+
+    def wait_for(*members: str) -> None:
+        eventually(lambda: set(stage.notes.hkeys("executions:added")) == set(members), deadline_s=DEADLINE_S)
+
+    send("at once")
+    wait_for("at once")
+    gate.reset()
+    send("after a drop")
+    wait_for("at once", "after a drop")
+    stage.host.node.delete_queue("later")
+    eventually(lambda: stage.host.is_drained("later"), what="the queue is declared again")
+    send("after its deletion")
+    wait_for("at once", "after a drop", "after its deletion")
+    # A command that comes while the mailbox connects anew reaches nobody.
+    answer = eventually(
+        lambda: control.cancel_consumer("later", reply=True, timeout=2, limit=1),
+        deadline_s=DEADLINE_S,
+        what="an answer",
+    )
+    assert [list(one.values()) for one in answer] == [[{"ok": "no longer consuming from later"}]]
+    send("after it was cancelled")
+    eventually(lambda: stage.host.waiting("later") == 1, what="the message waits")
+    stage.host.node.delete_queue("later")
