@@ -35,6 +35,7 @@ _RECONNECTION_PAUSE_S = 1.0
 #: Metas that nobody asked for yet; the oldest are forgotten first.
 _KEPT_MAX = 100_000
 _TRANSIENT, _PERSISTENT = 1, 2
+_NOT_STORED = "rpc:// results are messages and not stored: a group cannot be saved or restored"
 
 
 class _Thread(threading.local):
@@ -217,11 +218,23 @@ class RpcBackend(StoringBackend):
             "such as redis://"
         )
 
-    def _refuse_groups(self, *_arguments: Any) -> NoReturn:
-        raise NotImplementedError("rpc:// results are messages and not stored: a group cannot be saved or restored")
-
     set_chord_size = add_to_chord = _refuse_chords
-    save_group = restore_group = delete_group = _refuse_groups
+
+    def write_value(self, key: str, value: bytes) -> NoReturn:
+        """Refuse: nothing but results is sent.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(_NOT_STORED)
+
+    def read_values(self, keys: Sequence[str]) -> NoReturn:
+        """Refuse, as above."""
+        raise NotImplementedError(_NOT_STORED)
+
+    def delete_value(self, key: str) -> NoReturn:
+        """Refuse, as above."""
+        raise NotImplementedError(_NOT_STORED)
 
     def close(self) -> None:
         """Close this thread's connections."""
