@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, NamedTuple
 
 import orjson
 
 from pyworker.compression import compress
+from pyworker.publish.registered import json_is_kombus
 
 JSON_TYPE = "application/json"
 JSON_ENCODING = "utf-8"
@@ -58,18 +58,6 @@ def encode_json(value: Any) -> bytes:
         return str(dumps(value)).encode()
     except Exception as error:
         raise EncodeError(error) from error
-
-
-def json_is_kombus() -> bool:
-    """Whether ``json`` is kombu's own serializer: an application may have registered another one under that name.
-
-    A process that has not loaded kombu has registered nothing.
-    """
-    serialization = sys.modules.get("kombu.serialization")
-    if serialization is None:
-        return True
-    codec = serialization.registry._encoders.get("json")
-    return codec is not None and codec.encoder is sys.modules["kombu.utils.json"].dumps
 
 
 def encode(value: Any, serializer: str) -> Payload:

@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyworker.identifiers import is_plain_id
-from pyworker.publish.encoding import json_is_kombus
 from pyworker.publish.messages import Clock, build
 from pyworker.publish.outlets import make_outlet
+from pyworker.publish.registered import json_is_kombus
 from pyworker.routing import Destination, Router
 from pyworker.signals import after_task_publish, before_task_publish
 

@@ -80,7 +80,8 @@ class NativeWorkerApp:
         require_pool(self.app, options)
         refuse_settings(conf)
         celeryd_init.send(sender=self.hostname, instance=self, conf=conf, options=vars(options))
-        check_privileges(conf.accept_content)
+        if not options.is_embedded:
+            check_privileges(conf.accept_content)
         self.app.set_current()
         self._import_modules()
         worker_init.send(sender=self)

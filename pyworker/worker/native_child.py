@@ -20,7 +20,7 @@ from pyworker.backends.sqlite import SqliteBackend
 from pyworker.backends.sqlite_chords import SqliteChordParts
 from pyworker.current import Stack, set_current_app, set_joins_block, task_stack
 from pyworker.exceptions import BackendStoreError, OperationalError, Reject, SoftTimeLimitExceeded
-from pyworker.publish.encoding import json_is_kombus
+from pyworker.publish.registered import json_is_kombus
 from pyworker.request import KNOWN_KEYS, Context
 from pyworker.saferepr import saferepr
 from pyworker.signals import (
