@@ -531,3 +531,10 @@ def decompress(content_type: str, data: bytes, max_bytes: int) -> bytes:
     Raises:
         NativeError: ``too_large`` past ``max_bytes``, ``malformed`` for damaged data, ``config`` for an unknown name.
     """
+
+def is_plain_json(text: bytes) -> bool:
+    """Tell whether orjson reads a JSON text as kombu's decoder does, if it reads it at all.
+
+    Texts with typed values (``__type__``), with letters written as escapes or with digits in a row that may not fit
+    into 64 bits are not plain.
+    """

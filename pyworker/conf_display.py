@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pyworker.redacting import without_password
+
 #: Words in a setting's name that say that its value is nobody's business.
 _SECRET_NAME = re.compile("API|TOKEN|KEY|SECRET|PASS|SIGNATURE|DATABASE", re.IGNORECASE)
 #: Settings whose names have such a word but whose values are harmless.
 _HARMLESS = frozenset({"task_default_routing_key", "cassandra_entry_ttl"})
 _MASK = "********"
-_USER_AND_PASSWORD = re.compile(r"(?<=://)([^/@;,]*):([^/]*)@")
+#: Settings that are URLs whatever they look like: one may be misspelled.
+_URLS = frozenset({"broker_url", "broker_read_url", "broker_write_url", "broker_host", "result_backend"})
 _WIDTH = 50
 
 
@@ -22,8 +25,8 @@ def without_secrets(name: str, value: Any) -> Any:
     if name not in _HARMLESS and _SECRET_NAME.search(name):
         return _MASK
     if isinstance(value, str):
-        return _USER_AND_PASSWORD.sub(rf"\1:{_MASK}@", value)
-    if isinstance(value, (list, tuple)) and any(isinstance(member, str) and "://" in member for member in value):
+        return without_password(value, _MASK) if "://" in value or name in _URLS else value
+    if type(value) in (list, tuple):
         return type(value)(without_secrets(name, member) for member in value)
     return value
 

@@ -213,6 +213,21 @@ class Celery(Connecting):
         report: str = import_module("pyworker.app.utils").bugreport(self)
         return report
 
+    def setup_security(
+        self,
+        allowed_serializers: Iterable[str] | None = None,
+        key: str | None = None,
+        key_password: bytes | str | None = None,
+        cert: str | None = None,
+        store: str | None = None,
+        digest: str | None = None,
+        serializer: str = "json",
+    ) -> None:
+        """Sign what is sent and accept nothing unsigned; see :func:`pyworker.security.setup_security`."""
+        # By name: it brings the package cryptography.
+        setup = import_module("pyworker.security").setup_security
+        setup(allowed_serializers, key, key_password, cert, store, digest, serializer, app=self)
+
     @property
     def oid(self) -> str:
         """Address that replies to this process are sent to."""
@@ -503,7 +518,11 @@ class Celery(Connecting):
     def _current_backend(self) -> Backend:
         """The result store of the present settings; an open one is kept while its own settings stay."""
         version = self.conf.version
-        wanted = (self.conf.result_backend, self.conf.result_serializer)
+        conf = self.conf
+        wanted = (
+            conf.result_backend, conf.result_serializer, conf.result_compression, conf.result_accept_content,
+            conf.accept_content,
+        )  # fmt: skip
         if self._backend is None or wanted != self._backend_settings:
             self._backend = make_backend(self)
             self._backend_settings = wanted

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyworker.app.configuring import Configuring
 from pyworker.exceptions import OperationalError
+from pyworker.redacting import redacted
 
 if TYPE_CHECKING:
     import threading
@@ -142,7 +143,7 @@ class Connecting(Configuring):
                 "(broker_pool_limit, broker_pool_acquire_timeout)"
             ) from error
         except (KombuError, OSError) as error:
-            raise OperationalError(str(error)) from error
+            raise OperationalError(redacted(str(error))) from error
         try:
             yield found
         finally:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from pyworker.backends.base import Backend, DisabledBackend
 from pyworker.exceptions import ImproperlyConfigured
+from pyworker.redacting import without_password
 
 if TYPE_CHECKING:
     from pyworker.app import Celery
@@ -44,6 +45,6 @@ def make_backend(app: Celery) -> Backend:
         return cast("Backend", import_module("pyworker.backends.rpc").RpcBackend(app, url))
     if scheme not in _MODULES:
         raise ImproperlyConfigured(
-            f"result_backend: no result store for {scheme!r}; redis://, sqlite:// and rpc:// are known"
+            f"result_backend: no result store for {without_password(scheme)!r}; redis://, sqlite:// and rpc:// are known"
         )
     return cast("Backend", import_module(_MODULES[scheme]).RedisBackend(app, url))

@@ -158,7 +158,7 @@ class _LoopWaiting:
                 if message["type"] == "subscribe":
                     confirmed[task_id] = None
                 elif message["type"] == "message":
-                    self._deliver(task_id, self._backend.codec.decode_meta(message["data"]))
+                    self._deliver(task_id, message["data"])
                 yield
             elif confirmed:
                 read, confirmed = list(confirmed), {}
@@ -176,7 +176,7 @@ class _LoopWaiting:
             payloads = await client.mget([self._backend.task_key(task_id) for task_id in part])
             for task_id, payload in zip(part, payloads, strict=True):
                 if payload is not None:
-                    self._deliver(task_id, self._backend.codec.decode_meta(payload))
+                    self._deliver(task_id, payload)
 
     async def _forget_others(self, pubsub: Any) -> None:
         """Unsubscribe from what nobody waits for any more."""
@@ -185,11 +185,20 @@ class _LoopWaiting:
         if stale:
             await pubsub.unsubscribe(*stale)
 
-    def _deliver(self, task_id: str, meta: Meta) -> None:
+    def _deliver(self, task_id: str, payload: bytes) -> None:
+        waiting = [future for future in self._waiting.get(task_id, ()) if not future.done()]
+        if not waiting:
+            return
+        try:
+            meta = self._backend.codec.decode_meta(payload)
+        except Exception as error:
+            # One task's damaged result is no other's: who waits for that task is told.
+            for future in waiting:
+                future.set_exception(error)
+            return
         if meta["status"] in states.READY_STATES:
-            for future in self._waiting.get(task_id, ()):
-                if not future.done():
-                    future.set_result(meta)
+            for future in waiting:
+                future.set_result(meta)
 
     def _fail(self, error: Exception) -> None:
         if isinstance(error, (redis.RedisError, OSError)):

@@ -14,8 +14,8 @@ from pyworker.backends.base import Meta
 from pyworker.backends.redis_client import connect, connect_async
 from pyworker.backends.storing import StoringBackend
 from pyworker.backends.waiting import Waiting
+from pyworker.redacting import without_password
 from pyworker.transport.redis_settings import result_address
-from pyworker.transport.redis_url import without_password
 
 if TYPE_CHECKING:
     from pyworker.app import Celery

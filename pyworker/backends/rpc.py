@@ -61,7 +61,7 @@ class RpcBackend(StoringBackend):
         if not is_amqp(broker):
             raise ImproperlyConfigured("result_backend: rpc:// needs RabbitMQ as the broker")
         self.addresses = amqp_addresses(conf, broker, "pyworker results")
-        self.codec = MetaCodec(conf.result_serializer, None, conf.result_accept_content or conf.accept_content)
+        self.codec = MetaCodec.of(conf, compresses=False)
         self._delivery_mode = _PERSISTENT if conf.result_persistent else _TRANSIENT
         self._publisher = AmqpPublisher(list(self.addresses), max_idle=1)
         self._local = _Thread()

@@ -56,9 +56,7 @@ class StoringBackend:
         )
         #: Whether parts of a chord keep the order of its header.
         self.orders_chords = bool(self.options.get("result_chord_ordered", True))
-        self.codec = MetaCodec(
-            conf.result_serializer, conf.result_compression, conf.result_accept_content or conf.accept_content
-        )
+        self.codec = MetaCodec.of(conf)
         #: May take a write instead of the store, and says whether it did: (task id, key, value, is success). Set in a
         #: worker's child, whose main thread writes through the engine.
         self.sink: Callable[[str, bytes, bytes, bool], bool] | None = None

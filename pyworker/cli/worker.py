@@ -23,7 +23,7 @@ from pyworker.cli.option_types import (
     GroupedOption,
 )
 from pyworker.compat import announce_preload_options, is_security_error
-from pyworker.exceptions import ImproperlyConfigured
+from pyworker.exceptions import ImproperlyConfigured, SecurityError
 from pyworker.worker.node_name import expand_node
 from pyworker.worker.options import canonical_pool, pool_refusal, refusal, solo_refusal
 from pyworker.worker.privileges import PrivilegesError, drop_privileges, parse_umask
@@ -206,7 +206,7 @@ def _run(app: Any, options: WorkerOptions, context: CliContext) -> int:
         context.echo_error(f"Error: {error}")
         return 1
     except Exception as error:
-        if not is_security_error(error):
+        if not (isinstance(error, SecurityError) or is_security_error(error)):
             raise
         context.echo_error(str(error))
         return 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
 import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -13,19 +12,17 @@ from kombu import Queue as KombuQueue
 
 import pyworker
 from pyworker.conf_defaults import SETTINGS
+from pyworker.conf_display import without_secrets
 from pyworker.control_client import ControlClient
 from pyworker.events.snapshot import evcam
 from pyworker.operations.protocol import NotSupported, RemoteCommand, Snapshots
 from pyworker.operations.remote_commands import REMOTE_COMMANDS
+from pyworker.redacting import without_password
 from pyworker.routing import Router
-from pyworker.transport.redis_url import without_password
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_HIDDEN = re.compile("API|TOKEN|KEY|SECRET|PASS|PROFANITIES_LIST|SIGNATURE|DATABASE|BEAT_DBURI", re.IGNORECASE)
-_SHOWN_AS = "********"
-_URLS = frozenset(("broker_url", "broker_read_url", "broker_write_url", "result_backend"))
 _SYMBOLS = ("Task", "chord", "group", "chain", "chunks", "xmap", "xstarmap", "subtask", "signature")
 
 
@@ -73,7 +70,7 @@ class OwnOperations:
         with self.connection() as connection:
             transport = f"{connection.transport.driver_name}:{connection.transport.driver_version()}"
             scheme = connection.transport_cls
-        settings = "\n".join(f"{name}: {_shown(name, app.conf[name])}" for name in sorted(_made(app)))
+        settings = "\n".join(f"{name}: {without_secrets(name, app.conf[name])!r}" for name in sorted(_made(app)))
         architecture = ", ".join(part for part in platform.architecture() if part)
         return (
             f"\nsoftware -> pyworker:{pyworker.__version__} kombu:{version('kombu')} py:{platform.python_version()}\n"
@@ -111,9 +108,3 @@ def _made(app: pyworker.Celery) -> list[str]:
     """Names of the settings that differ from the reference."""
     defaults = {setting.name: setting.default for setting in SETTINGS}
     return [name for name in app.conf if app.conf[name] != defaults.get(name)]
-
-
-def _shown(name: str, value: Any) -> str:
-    if name in _URLS and isinstance(value, str):
-        return repr(without_password(value))
-    return _SHOWN_AS if _HIDDEN.search(name) and value else repr(value)

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from pyworker._native import compress
+from pyworker.compression import compress
+from pyworker.publish.registered import json_is_kombus
 
 JSON_TYPE = "application/json"
 JSON_ENCODING = "utf-8"
@@ -33,13 +34,14 @@ def is_plain(value: Any, depth: int = _DEPTH) -> bool:
         return False
     if kind is list or kind is tuple:
         return all(is_plain(member, depth - 1) for member in value)
-    if isinstance(value, dict):
+    # A subclass may give its members in another order, or others.
+    if kind is dict or (isinstance(value, dict) and kind.items is dict.items):
         return all(type(key) is str and is_plain(member, depth - 1) for key, member in value.items())
     return False
 
 
 def encode_json(value: Any) -> bytes:
-    """Encode as JSON.
+    """Encode as kombu's own JSON, whatever an application has registered under its name.
 
     Raises:
         kombu.exceptions.EncodeError: the value has no JSON form.
@@ -49,7 +51,13 @@ def encode_json(value: Any) -> bytes:
             return orjson.dumps(value)
         except TypeError:
             pass  # integers above 64 bits, lone surrogates: kombu knows how
-    return encode(value, "json").data
+    from kombu.exceptions import EncodeError
+    from kombu.utils.json import dumps
+
+    try:
+        return str(dumps(value)).encode()
+    except Exception as error:
+        raise EncodeError(error) from error
 
 
 def encode(value: Any, serializer: str) -> Payload:
@@ -68,12 +76,12 @@ def encode(value: Any, serializer: str) -> Payload:
 
 def encode_body(value: Any, serializer: str | None) -> Payload:
     """Encode a task's body."""
-    if serializer is None or serializer == "json":
+    if (serializer is None or serializer == "json") and json_is_kombus():
         return Payload(encode_json(value), JSON_TYPE, JSON_ENCODING)
-    return encode(value, serializer)
+    return encode(value, serializer or "json")
 
 
 def compressed(payload: Payload, method: str, headers: dict[str, Any]) -> Payload:
     """Compress a body and say so in the headers."""
-    data, headers["compression"] = compress(method, payload.data)
+    data, headers["compression"] = compress(payload.data, method)
     return payload._replace(data=data)

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pyworker.exceptions import ImproperlyConfigured
+from pyworker.redacting import without_password
 
 if TYPE_CHECKING:
     from pyworker.conf import Settings
@@ -103,6 +104,6 @@ def make_outlet(conf: Settings) -> Outlet:
         return cast("Outlet", import_module("pyworker.publish.sqlite").SqliteOutlet(conf, url))
     if scheme not in _MODULES:
         raise ImproperlyConfigured(
-            f"broker_url: no transport for {scheme!r}; redis://, amqp:// and sqlite:// are known"
+            f"broker_url: no transport for {without_password(scheme)!r}; redis://, amqp:// and sqlite:// are known"
         )
     return cast("Outlet", import_module(_MODULES[scheme]).RedisOutlet(conf, url))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyworker.identifiers import is_plain_id
 from pyworker.publish.messages import Clock, build
 from pyworker.publish.outlets import make_outlet
+from pyworker.publish.registered import json_is_kombus
 from pyworker.routing import Destination, Router
 from pyworker.signals import after_task_publish, before_task_publish
 
@@ -172,6 +173,7 @@ class Publisher:
             or conf.task_compression
             or (options.keys() - _ROUTING_OPTIONS)
             or ((task.serializer if task is not None else conf.task_serializer) != "json")
+            or not json_is_kombus()
         ):
             return None
         options = router.route(options, name, task=task)

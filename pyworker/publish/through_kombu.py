@@ -12,6 +12,7 @@ from kombu.exceptions import OperationalError as KombuError
 
 from pyworker.exceptions import OperationalError
 from pyworker.publish.messages import Message
+from pyworker.redacting import redacted
 
 if TYPE_CHECKING:
     from pyworker.conf import Settings
@@ -57,7 +58,7 @@ def publish(
             **properties,
         )
     except (KombuError, OSError, *producer.connection.connection_errors, *producer.connection.channel_errors) as error:
-        raise OperationalError(str(error)) from error
+        raise OperationalError(redacted(str(error))) from error
 
 
 @contextmanager

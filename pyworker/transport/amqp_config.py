@@ -36,7 +36,7 @@ class AmqpAddress:
     port: int = 5672
     virtual_host: str = "/"
     username: str = "guest"
-    password: str = "guest"
+    password: str = field(default="guest", repr=False)
     login_method: str = "PLAIN"
     connect_timeout_s: float = 4.0
     #: Wanted heartbeat in seconds; 0 is off.

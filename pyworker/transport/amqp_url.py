@@ -12,6 +12,7 @@ from typing import Any
 from kombu.utils.url import parse_url
 
 from pyworker.exceptions import ImproperlyConfigured
+from pyworker.redacting import NOT_A_URL, without_password
 from pyworker.transport.amqp_config import AmqpAddress, PasswordSource
 from pyworker.transport.amqp_tls import amqp_tls
 
@@ -71,11 +72,12 @@ def parse_amqp_urls(
         text = one if "://" in one or one.lower() in SCHEMES else f"{scheme}://{one}"
         own = scheme_of(text)
         if own not in SCHEMES:
-            raise ImproperlyConfigured(f"{setting}: {own!r} in a list of RabbitMQ servers")
+            raise ImproperlyConfigured(f"{setting}: {without_password(own)!r} in a list of RabbitMQ servers")
         try:
             parts: dict[str, Any] = parse_url(text if "://" in text else f"{text}://")
-        except ValueError as error:
-            raise ImproperlyConfigured(f"{setting}: {error}") from error
+        except ValueError:
+            # Neither its text nor the URL: what it takes for a host or a port may be part of a password.
+            raise ImproperlyConfigured(f"{setting}: the {own} URL {NOT_A_URL}") from None
         parts = {**defaults, **{key: value for key, value in parts.items() if value}}
         if own == _TLS_SCHEME:
             parts["ssl"] = parts.get("ssl") or True

@@ -27,7 +27,7 @@ def url_list(url: Any, setting: str) -> str:
     """
     urls = [url] if isinstance(url, str) else url
     if not isinstance(urls, (list, tuple)) or not all(isinstance(each, str) and each for each in urls) or not urls:
-        raise ImproperlyConfigured(f"{setting}: must be a URL or a list of URLs, not {url!r}")
+        raise ImproperlyConfigured(f"{setting}: must be a URL or a list of URLs, not {type(url).__name__}")
     return ";".join(urls)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from pyworker.exceptions import ImproperlyConfigured
+from pyworker.redacting import NOT_A_URL, after_credentials, without_password
 from pyworker.transport.tls_settings import tls_settings
 from pyworker.worker.config import RedisAddress
 from pyworker.worker.redis_config import CredentialSource, SentinelSettings, TlsSettings
@@ -80,7 +81,8 @@ def parse_redis_url(
     urls = [each.strip() for each in url.split(";") if each.strip()] or [url]
     schemes = {scheme_of(each) for each in urls}
     for scheme in schemes - SCHEMES:
-        raise ImproperlyConfigured(f"{setting}: no transport for {scheme!r}; known are {', '.join(sorted(SCHEMES))}")
+        shown = without_password(scheme)
+        raise ImproperlyConfigured(f"{setting}: no transport for {shown!r}; known are {', '.join(sorted(SCHEMES))}")
     if schemes & _SENTINEL_SCHEMES:
         if schemes - _SENTINEL_SCHEMES:
             raise ImproperlyConfigured(f"{setting}: sentinel:// cannot be mixed with other URLs")
@@ -124,24 +126,13 @@ def credential_source(provider: Any, setting: str) -> CredentialSource | None:
     return CredentialSource(provider)
 
 
-def without_password(url: str) -> str:
-    """Return a URL, or several, that can be shown."""
-    return ";".join(_without_password(each) for each in url.split(";"))
-
-
-def _without_password(url: str) -> str:
-    head, separator, rest = url.partition("://")
-    credentials, at, place = rest.rpartition("@")
-    user, colon, password = credentials.partition(":")
-    return f"{head}{separator}{user}{':**' if colon and password else ''}{at}{place}"
-
-
 def _split(url: str, setting: str) -> tuple[SplitResult, int | None, dict[str, str]]:
     try:
         parts = urlsplit(url if "://" in url else f"{url}://")
         return parts, parts.port, dict(parse_qsl(parts.query))
-    except ValueError as error:
-        raise ImproperlyConfigured(f"{setting}: {error}") from error
+    except ValueError:
+        # Neither its text nor the URL: what it takes for a host or a port may be part of a password.
+        raise ImproperlyConfigured(f"{setting}: the {scheme_of(url)} URL {NOT_A_URL}") from None
 
 
 def _address(url: str, rules: UrlRules) -> RedisAddress:
@@ -261,7 +252,9 @@ def _database(text: Any, setting: str) -> int:
     except ValueError:
         number = -1
     if number < 0:
-        raise ImproperlyConfigured(f"{setting}: Database is int between 0 and limit - 1, not {text}")
+        raise ImproperlyConfigured(
+            f"{setting}: Database is int between 0 and limit - 1, not {after_credentials(str(text))}"
+        )
     return number
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from pyworker.exceptions import ImproperlyConfigured
+from pyworker.redacting import without_password
 from pyworker.worker.sqlite_config import SqliteAddress
 
 #: Schemes that lead to a SQLite file.
@@ -40,7 +41,7 @@ def parse_sqlite_url(url: str, *, setting: str, options: Mapping[str, Any] | Non
     """
     parts = urlsplit(url)
     if parts.scheme.lower() not in SCHEMES:
-        raise ImproperlyConfigured(f"{setting}: {url!r} is no sqlite:// or memory:// URL")
+        raise ImproperlyConfigured(f"{setting}: {without_password(url)!r} is no sqlite:// or memory:// URL")
     chosen = {
         **dict(parse_qsl(parts.query)),
         **{key: value for key, value in (options or {}).items() if key in _OPTIONS},
@@ -66,8 +67,9 @@ def url_of(address: SqliteAddress) -> str:
 
 def _path(parts: Any, setting: str) -> str:
     if parts.netloc:
+        host = without_password(parts.netloc)
         raise ImproperlyConfigured(
-            f"{setting}: a SQLite file has no host ({parts.netloc!r}); sqlite:///relative.db has three slashes, "
+            f"{setting}: a SQLite file has no host ({host!r}); sqlite:///relative.db has three slashes, "
             "sqlite:////absolute/path.db four"
         )
     path = unquote(parts.path)[1:]

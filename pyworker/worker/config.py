@@ -39,7 +39,7 @@ class RedisAddress:
     unix_path: str | None = None
     database: int = 0
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     client_name: str | None = None
     connect_timeout_s: float = 4.0
     socket_timeout_s: float | None = None

@@ -18,6 +18,7 @@ from pyworker.backends.sqlite import SqliteBackend
 from pyworker.backends.sqlite_chords import SqliteChordParts
 from pyworker.log import configure_logging, level_number, redirect_stdouts
 from pyworker.publish.through_kombu import declarable
+from pyworker.redacting import without_password
 from pyworker.routing import Router
 from pyworker.signals import (
     celeryd_after_setup,
@@ -29,7 +30,6 @@ from pyworker.signals import (
     worker_shutdown,
     worker_shutting_down,
 )
-from pyworker.transport.redis_url import without_password
 from pyworker.worker.broadcasts import Broadcasts, inbox_of
 from pyworker.worker.config import EngineConfig, Lane
 from pyworker.worker.native_child import start_native_child, stop_native_child
@@ -46,6 +46,7 @@ from pyworker.worker.native_monitoring import NativeMonitoring
 from pyworker.worker.native_refusals import refuse_settings, refuse_tasks, warn_of_settings
 from pyworker.worker.node_name import default_node_name, expand_host, expand_node
 from pyworker.worker.protocol import TaskRunner, TaskSpec, Verdict, WorkerOptions
+from pyworker.worker.superuser import check_privileges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,6 +80,8 @@ class NativeWorkerApp:
         require_pool(self.app, options)
         refuse_settings(conf)
         celeryd_init.send(sender=self.hostname, instance=self, conf=conf, options=vars(options))
+        if not options.is_embedded:
+            check_privileges(conf.accept_content)
         self.app.set_current()
         self._import_modules()
         worker_init.send(sender=self)
@@ -254,8 +257,8 @@ class NativeWorkerApp:
         if not conf.worker_enable_remote_control:
             return None
         return Mailbox(
-            conf.control_exchange, type="fanout", accept=conf.accept_content, queue_ttl=conf.control_queue_ttl,
-            queue_expires=conf.control_queue_expires,
+            conf.control_exchange, type="fanout", accept=conf.accept_content, serializer=conf.task_serializer,
+            queue_ttl=conf.control_queue_ttl, queue_expires=conf.control_queue_expires,
         )  # fmt: skip
 
     def control_command(self, name: str, arguments: Mapping[str, Any], worker: object) -> Any:

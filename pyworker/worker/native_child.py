@@ -10,10 +10,9 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from kombu.exceptions import EncodeError
-from kombu.serialization import loads, prepare_accept_content, registry
 from kombu.utils import json as kombu_json
 
-from pyworker._native import NativeError, decompress
+from pyworker._native import NativeError
 from pyworker.backends.chords import ChordParts
 from pyworker.backends.redis import RedisBackend
 from pyworker.backends.rpc import RpcBackend
@@ -21,6 +20,7 @@ from pyworker.backends.sqlite import SqliteBackend
 from pyworker.backends.sqlite_chords import SqliteChordParts
 from pyworker.current import Stack, set_current_app, set_joins_block, task_stack
 from pyworker.exceptions import BackendStoreError, OperationalError, Reject, SoftTimeLimitExceeded
+from pyworker.publish.registered import json_is_kombus
 from pyworker.request import KNOWN_KEYS, Context
 from pyworker.saferepr import saferepr
 from pyworker.signals import (
@@ -31,18 +31,18 @@ from pyworker.signals import (
     worker_process_shutdown,
 )
 from pyworker.task import Task
+from pyworker.worker.bodies import BodyDecoder
 from pyworker.worker.native_outcomes import NativeErrors, NativeRuns
 from pyworker.worker.native_repeats import deduplicating
 from pyworker.worker.trace_hooks import TracerHooks
 from pyworker.worker.tracing import ContextStack, MetaEncoder, TaskBinding, Tracer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from pyworker._native import ChildLink
     from pyworker.app import Celery
 
-_MAX_BODY_BYTES = 512 * 1024 * 1024
 _MAIN_PID = os.getpid()
 
 
@@ -127,15 +127,15 @@ def stop_native_child(app: Celery, pid: int, exitcode: int) -> None:
 
 
 def _hooks(app: Celery, hostname: str, tasks: list[Task[Any, Any]], job: _Job | None) -> TracerHooks:
-    accept: Any = prepare_accept_content(app.conf.accept_content)
+    bodies = BodyDecoder(app.conf.accept_content)
     return TracerHooks(
         context_type=Context,
         known_keys=KNOWN_KEYS,
         sets_time_limits=True,
         protects_stack=False,
         decode_json=kombu_json.loads,
-        json_is_plain=_json_is_kombus() and "application/json" in accept,
-        decode_body=_BodyDecoder(accept),
+        json_is_plain=bodies.reads_plain_json,
+        decode_body=bodies,
         encoder=_encoder(app),
         errors=NativeErrors(app),
         library=NativeRuns(app, tasks),
@@ -195,12 +195,8 @@ def _is_plain(app: Celery) -> bool:
         conf.result_serializer == "json"
         and not conf.result_compression
         and not conf.result_extended
-        and _json_is_kombus()
+        and json_is_kombus()
     )
-
-
-def _json_is_kombus() -> bool:
-    return bool(registry._encoders["json"].encoder is kombu_json.dumps)
 
 
 def _encoder(app: Celery) -> MetaEncoder:
@@ -218,16 +214,3 @@ def _encoder(app: Celery) -> MetaEncoder:
         None if is_utc else (lambda: app.now().isoformat()),
         "+00:00",
     )
-
-
-class _BodyDecoder:
-    """Decodes bodies as kombu's messages do, bounded."""
-
-    def __init__(self, accept: Any) -> None:
-        self._accept = accept
-
-    def __call__(self, body: bytes, headers: Mapping[str, Any], content_type: str, content_encoding: str) -> Any:
-        method = headers.get("compression")
-        if method:
-            body = decompress(method, body, _MAX_BODY_BYTES)
-        return loads(body, content_type, content_encoding, accept=self._accept)

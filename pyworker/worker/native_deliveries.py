@@ -8,10 +8,9 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from kombu.serialization import loads, prepare_accept_content
+from kombu.exceptions import ContentDisallowed
 
 from pyworker import states
-from pyworker._native import decompress
 from pyworker.exceptions import (
     InvalidTaskError,
     NotRegistered,
@@ -24,6 +23,7 @@ from pyworker.exceptions import (
 from pyworker.followups import record_failure
 from pyworker.request import Context
 from pyworker.signals import task_failure, task_rejected, task_retry, task_revoked, task_unknown
+from pyworker.worker.bodies import BodyDecoder
 from pyworker.worker.exception_info import ExceptionInfo, describe
 from pyworker.worker.notices import human_status
 from pyworker.worker.protocol import Verdict
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("celery.worker.request")
 consumer_logger = logging.getLogger("celery.worker.consumer.consumer")
 
-_MAX_BODY_BYTES = 512 * 1024 * 1024
 _SHOWN_BYTES = 2048
 _UNKNOWN_MESSAGE = """\
 Received and deleted unknown message.  Wrong destination?!?
@@ -81,7 +80,7 @@ class NativeDeliveries:
     def __init__(self, app: Celery, hostname: str) -> None:
         self._app = app
         self._hostname = hostname
-        self._accept = prepare_accept_content(app.conf.accept_content)
+        self._decode = BodyDecoder(app.conf.accept_content)
         self._answers: dict[str, Callable[[Notice], Verdict]] = {
             "unknown_task": self._unknown_task,
             "malformed": self._malformed,
@@ -164,6 +163,8 @@ class NativeDeliveries:
     def _undecodable(self, notice: Notice) -> Verdict:
         try:
             self._payload(notice)
+        except ContentDisallowed as error:
+            return self._invalid(notice, error)
         except Exception as error:
             consumer_logger.critical(
                 _UNDECODABLE, error, notice.content_type, notice.content_encoding, _object(notice.headers),
@@ -336,11 +337,7 @@ class NativeDeliveries:
         return request
 
     def _payload(self, notice: Notice) -> Any:
-        body = notice.body
-        method = _object(notice.headers).get("compression")
-        if method:
-            body = decompress(method, body, _MAX_BODY_BYTES)
-        return loads(body, notice.content_type, notice.content_encoding, accept=self._accept)
+        return self._decode(notice.body, _object(notice.headers), notice.content_type, notice.content_encoding)
 
 
 def _object(data: bytes) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 
+from pyworker.redacting import connection_info
 from pyworker.version import __version__
 from pyworker.worker import memory_samples
 from pyworker.worker.control_commands import describe_job, parse_object, pool_statistics, resource_use, solo_statistics
@@ -133,8 +134,7 @@ class NativeInspect:
         node = self._node
         config, counters = node.config, node.engine.counters()
         with node.connect() as connection:
-            broker = dict(connection.info())
-        broker.pop("password", None)
+            broker = connection_info(connection.info())
         broker["heartbeat"] = float(node.app.conf.broker_heartbeat or 0)
         multiplier = config.prefetch.multiplier
         # Solo's one slot fetches for as many as were asked for, as Celery's does.

@@ -152,7 +152,9 @@ class NativeMonitoring:
 
     def _say_hello(self) -> list[Mapping[str, Any]]:
         conf = self._node.app.conf
-        mailbox = Mailbox(conf.control_exchange, type="fanout", accept=conf.accept_content)
+        mailbox = Mailbox(
+            conf.control_exchange, type="fanout", accept=conf.accept_content, serializer=conf.task_serializer
+        )
         with self._node.connect() as connection:
             neighbours = _mailboxes(connection, mailbox, self._node.hostname)
             if neighbours == 0:

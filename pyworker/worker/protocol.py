@@ -96,6 +96,8 @@ class WorkerOptions:
     autoscale: str | None = None
     #: Where the probes listen, ``127.0.0.1:9808``; off without it.
     probes: str | None = None
+    #: Runs in a program that is not the worker command: whose privileges are its own business.
+    is_embedded: bool = False
     quiet: bool = False
     no_color: bool | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)

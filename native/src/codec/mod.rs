@@ -2,3 +2,4 @@
 
 pub mod compress;
 pub mod json;
+pub mod plain_json;

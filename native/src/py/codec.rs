@@ -5,6 +5,7 @@ use pyo3::types::PyBytes;
 
 use super::errors::to_python;
 use crate::codec::compress as codec;
+use crate::codec::plain_json;
 use crate::message;
 
 #[pyfunction]
@@ -34,4 +35,9 @@ pub(super) fn decompress<'py>(
 ) -> PyResult<Bound<'py, PyBytes>> {
     let plain = codec::decompress(content_type, data, max_bytes).map_err(to_python)?;
     Ok(PyBytes::new(py, &plain))
+}
+
+#[pyfunction]
+pub(super) fn is_plain_json(text: &[u8]) -> bool {
+    plain_json::is_plain_json(text)
 }

@@ -23,7 +23,7 @@ mod _native {
     #[pymodule_export]
     use super::child::ChildLink;
     #[pymodule_export]
-    use super::codec::{build_envelope, compress, decompress};
+    use super::codec::{build_envelope, compress, decompress, is_plain_json};
     use super::cython;
     #[pymodule_export]
     use super::engine::{Engine, PyNotice};

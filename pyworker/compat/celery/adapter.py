@@ -23,6 +23,7 @@ from pyworker.compat.celery.request_facade import Requests
 from pyworker.compat.celery.revocations import unwatch_revoked, watch_revoked
 from pyworker.compat.celery.sqlite_settings import result_config
 from pyworker.compat.celery.task_specs import task_configs, task_specs, watched_tasks
+from pyworker.compat.celery.urls import require_urls
 from pyworker.compat.celery.versions import require_supported
 from pyworker.compat.celery.worker_facade import make_worker
 from pyworker.worker.config import EngineConfig, Lane, PoolConfig, PrefetchConfig, ShutdownConfig
@@ -64,6 +65,7 @@ class CeleryWorkerApp:
 
     def configure(self, options: WorkerOptions) -> None:
         """Build Celery's worker: its signals, privileges, settings, queues, logging and boot steps."""
+        require_urls(self.app.conf)
         self._worker = make_worker(
             self.app, worker_arguments(self.app, options), on_request=self._hand_over, jobs_of=self._jobs_of
         )

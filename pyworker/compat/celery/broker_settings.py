@@ -14,6 +14,7 @@ from kombu.transport.redis import Channel, SentinelChannel, SentinelTransport, T
 from kombu.utils.url import url_to_parts
 
 from pyworker.exceptions import ImproperlyConfigured
+from pyworker.redacting import after_credentials
 from pyworker.transport.redis_settings import in_order
 from pyworker.transport.redis_url import UrlRules, credential_source, sentinel_nodes
 from pyworker.transport.tls_settings import tls_settings
@@ -212,4 +213,5 @@ def _database(virtual_host: Any) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ImproperlyConfigured(f"broker_url: Database is int between 0 and limit - 1, not {virtual_host}") from None
+        shown = after_credentials(str(virtual_host))
+        raise ImproperlyConfigured(f"broker_url: Database is int between 0 and limit - 1, not {shown}") from None

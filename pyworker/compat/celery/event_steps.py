@@ -14,6 +14,8 @@ from celery.worker.consumer.mingle import Mingle
 from celery.worker.heartbeat import Heart
 from celery.worker.state import SOFTWARE_INFO
 
+from pyworker.redacting import connection_info
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -37,9 +39,7 @@ class ConnectionStep(bootsteps.StartStopStep):
 
     def info(self, consumer: Any) -> dict[str, Any]:
         connection = consumer.connection or consumer.app.connection_for_read()
-        broker = dict(connection.info())
-        broker.pop("password", None)
-        return {"broker": broker}
+        return {"broker": connection_info(connection.info())}
 
 
 class EngineHeart(Heart):

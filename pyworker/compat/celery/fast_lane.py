@@ -27,10 +27,11 @@ from celery.utils.threads import LocalStack
 from kombu.serialization import registry
 from kombu.utils import json as kombu_json
 
-from pyworker.compat.celery.lanes import KNOWN_BACKENDS, backend_reasons, json_is_kombus, lane_of
-from pyworker.compat.celery.library_lane import BodyDecoder, LibraryLane
+from pyworker.compat.celery.lanes import KNOWN_BACKENDS, backend_reasons, lane_of
+from pyworker.compat.celery.library_lane import LibraryLane
 from pyworker.compat.celery.tracer_errors import CeleryErrors, TracerRules
 from pyworker.compat.celery.versions import installed_version
+from pyworker.worker.bodies import BodyDecoder
 from pyworker.worker.config import Lane
 from pyworker.worker.trace_hooks import TracerHooks
 from pyworker.worker.tracing import ContextStack, MetaEncoder, Run, TaskBinding, Tracer
@@ -109,14 +110,15 @@ def _make_hooks(
     writer: ResultWriter | None,
 ) -> TracerHooks:
     context_type = celery_trace.Context
+    bodies = BodyDecoder(app.conf.accept_content)
     return TracerHooks(
         context_type=context_type,
         known_keys=_MESSAGE_KEYS.union(vars(context_type)),
         sets_time_limits="time_limit" in vars(context_type({"timelimit": [2, 1]})),
         protects_stack=getattr(celery.app.task.Task, "_stackprotected", False),
         decode_json=kombu_json.loads,
-        json_is_plain=json_is_kombus() and "application/json" in (BodyDecoder(app).accept or ("application/json",)),
-        decode_body=BodyDecoder(app),
+        json_is_plain=bodies.reads_plain_json,
+        decode_body=bodies,
         encoder=encoder,
         errors=CeleryErrors(app, rules),
         library=library,

@@ -20,10 +20,10 @@ from celery.backends.redis import RedisBackend
 from celery.backends.rpc import RPCBackend
 from celery.local import maybe_evaluate
 from kombu.serialization import prepare_accept_content, registry
-from kombu.utils import json as kombu_json
 from kombu.utils.imports import symbol_by_name
 
 from pyworker.compat.celery.sqlite_backend import SQLiteBackend
+from pyworker.worker.bodies import JSON, json_is_kombus
 from pyworker.worker.config import Lane
 
 #: Backends whose part the fast lane knows.
@@ -53,7 +53,6 @@ _BACKEND_METHODS = (
 )
 #: Packages whose decoders kombu registers by itself.
 _DECODER_PACKAGES = frozenset({"kombu", "yaml", "msgpack"})
-_JSON = "application/json"
 
 
 def lane_of(app: Any, task: Any) -> tuple[Lane, tuple[str, ...]]:
@@ -84,11 +83,6 @@ def unpatched_method(instance: Any, name: str) -> bool:
             module = sys.modules.get(owner.__module__)
             return module is not None and is_own(vars(owner)[name], module, name)
     return True
-
-
-def json_is_kombus() -> bool:
-    """Whether ``application/json`` is decoded by kombu's own function."""
-    return registry._decoders.get(_JSON) is kombu_json.loads
 
 
 def _parent_reasons(task: Any) -> list[str]:
@@ -138,7 +132,7 @@ def _decoder_reasons(app: Any) -> list[str]:
     reasons = []
     for content_type in sorted(prepare_accept_content(app.conf.accept_content) or registry._decoders):
         decoder = registry._decoders.get(content_type)
-        if content_type == _JSON:
+        if content_type == JSON:
             if not json_is_kombus():
                 reasons.append(f"{content_type} is decoded by {_name_of(decoder)}")
         elif decoder is not None and str(decoder.__module__).split(".")[0] not in _DECODER_PACKAGES:

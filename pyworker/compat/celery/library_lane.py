@@ -10,11 +10,8 @@ from celery import signals
 from celery.app.task import Context
 from celery.exceptions import Reject
 from celery.utils.log import get_logger
-from kombu import compression as kombu_compression
-from kombu.serialization import loads, prepare_accept_content
 from kombu.utils.encoding import safe_repr
 
-from pyworker._native import NativeError, decompress
 from pyworker.compat.celery.held_requests import has_own_request
 from pyworker.compat.celery.job_reports import JobReport, write_report
 from pyworker.compat.celery.outcomes import read_outcome
@@ -23,48 +20,13 @@ from pyworker.worker.protocol import Outcome
 from pyworker.worker.tracing import sendable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from pyworker._native import ChildLink
     from pyworker.worker.trace import Run
 
 #: Under this name Celery's request, which lives in the parent there, logs what came out of a tracer.
 logger = get_logger("celery.worker.request")
-
-#: No body may become larger by decompression; Redis itself holds no larger value.
-MAX_BODY_BYTES = 512 * 1024 * 1024
-
-
-class BodyDecoder:
-    """Decodes bodies as kombu's messages do, bounded."""
-
-    def __init__(self, app: Any) -> None:
-        #: Content types that may be decoded; None for all but the disabled ones.
-        self.accept = prepare_accept_content(app.conf.accept_content)
-
-    def __call__(self, body: bytes, headers: Mapping[str, Any], content_type: str, content_encoding: str) -> Any:
-        """Return the payload.
-
-        Raises:
-            kombu.exceptions.ContentDisallowed: the content type is not accepted.
-            kombu.exceptions.DecodeError: the body is damaged.
-        """
-        method = headers.get("compression")
-        if method:
-            body = _decompress(body, method)
-        return loads(body, content_type, content_encoding, accept=self.accept)
-
-
-def _decompress(body: bytes, method: str) -> bytes:
-    decoder = kombu_compression.get_decoder(method)
-    if str(getattr(decoder, "__module__", "")).startswith(("zlib", "bz2", "_lzma", "lzma", "brotli", "backports")):
-        try:
-            return decompress(method, body, MAX_BODY_BYTES)
-        except NativeError as error:
-            if error.kind != "config":
-                raise
-    plain: bytes = decoder(body)
-    return plain
 
 
 def _storable(error: BaseException) -> Exception:

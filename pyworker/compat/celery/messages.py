@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from kombu.message import Message
 
-from pyworker.compat.celery.compression import decompress_bounded
+from pyworker.compression import decompress
+from pyworker.worker.bodies import require_accepted
 from pyworker.worker.protocol import Verdict
 
 if TYPE_CHECKING:
@@ -81,12 +82,20 @@ def to_message(notice: Notice, accept: frozenset[str] | set[str] | None) -> Mess
     properties["delivery_info"] = delivery_info
     is_object = isinstance(headers, dict)
     method = headers.get("compression") if is_object else None
-    body, failure = _plain_body(notice.raw or notice.body, method)
+    content_type, content_encoding = notice.content_type or None, notice.content_encoding or None
+    body, failure = notice.raw or notice.body, None
+    if method:
+        try:
+            require_accepted(content_type, content_encoding, accept)
+            body = decompress(body, method)
+        except Exception:
+            # Whatever a decoder raises is the consumer's to tell.
+            failure = sys.exc_info()
     message = Message(
         body=body,
         delivery_tag=properties.get("delivery_tag") or notice.handle,
-        content_type=notice.content_type or None,
-        content_encoding=notice.content_encoding or None,
+        content_type=content_type,
+        content_encoding=content_encoding,
         delivery_info=delivery_info,
         properties=properties,
         accept=accept,
@@ -97,14 +106,3 @@ def to_message(notice: Notice, accept: frozenset[str] | set[str] | None) -> Mess
     if failure is not None:
         message.errors.append(failure)
     return message
-
-
-def _plain_body(body: bytes, method: Any) -> tuple[bytes, Any]:
-    """Return the body without its compression, and what failed in the form kombu keeps it."""
-    if not method:
-        return body, None
-    try:
-        return decompress_bounded(body, method), None
-    except Exception:
-        # Whatever a decoder raises is the consumer's to tell.
-        return body, sys.exc_info()

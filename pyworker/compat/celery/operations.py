@@ -11,7 +11,7 @@ from celery.events.snapshot import evcam
 from celery.worker.control import Panel
 
 from pyworker.operations.protocol import RemoteCommand
-from pyworker.transport.redis_url import without_password
+from pyworker.redacting import without_password
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

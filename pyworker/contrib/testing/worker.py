@@ -114,7 +114,7 @@ def start_worker(
     named = tuple(queues.split(",")) if isinstance(queues, str) and queues else tuple(queues)
     wanted = WorkerOptions(
         pool="solo", concurrency=1, loglevel=loglevel, logfile=logfile, quiet=True, hostname=hostname, queues=named,
-        **options,
+        is_embedded=True, **options,
     )  # fmt: skip
     test_worker_starting.send(sender=app)
     blocked_before = joins_block()

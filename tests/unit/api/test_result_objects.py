@@ -15,7 +15,7 @@ import pytest
 
 import pyworker
 from pyworker import exceptions
-from pyworker.backends.meta import exception_from_stored
+from pyworker.backends.stored_exceptions import exception_from_stored
 from pyworker.result import GroupResult, ResultSet, result_from_tuple
 from pyworker.result.graph import DependencyGraph, GraphFormatter
 from support.stock_results import release_stock_results

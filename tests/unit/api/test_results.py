@@ -12,7 +12,7 @@ import redis
 
 import pyworker
 from pyworker import exceptions
-from pyworker.backends.meta import exception_from_stored
+from pyworker.backends.stored_exceptions import exception_from_stored
 from support.redis_server import RedisServer
 from support.waiting import eventually
 

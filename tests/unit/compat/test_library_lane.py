@@ -11,9 +11,9 @@ from celery.exceptions import Reject, SoftTimeLimitExceeded
 from kombu.exceptions import ContentDisallowed
 from kombu.serialization import registry
 
+from pyworker import compression
 from pyworker._native import NativeError
-from pyworker.compat.celery import library_lane
-from pyworker.compat.celery.library_lane import BodyDecoder
+from pyworker.worker.bodies import BodyDecoder
 from pyworker.worker.protocol import Outcome
 from support.lane_stage import MODES, TASK_ID, Stage
 
@@ -90,15 +90,17 @@ def test_damaged_compression_is_left_to_the_parent(stage: Stage, method: str) ->
 
 
 def test_decompression_is_bounded(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library_lane, "MAX_BODY_BYTES", 1000)
+    monkeypatch.setattr(compression, "MAX_BYTES", 1000)
     with pytest.raises(NativeError) as raised:
-        BodyDecoder(stage.app)(zlib.compress(b" " * 2000), {"compression": "gzip"}, "application/json", "utf-8")
+        BodyDecoder(stage.app.conf.accept_content)(
+            zlib.compress(b" " * 2000), {"compression": "gzip"}, "application/json", "utf-8"
+        )
     assert raised.value.kind == "too_large"
 
 
 def test_refused_content_is_kombus_error(stage: Stage) -> None:
     with pytest.raises(ContentDisallowed):
-        BodyDecoder(stage.app)(b"x", {}, "application/x-yaml", "utf-8")
+        BodyDecoder(stage.app.conf.accept_content)(b"x", {}, "application/x-yaml", "utf-8")
 
 
 @pytest.mark.parametrize("headers", [b"[]", b"{", b"{}", b'{"id": 5}'])
