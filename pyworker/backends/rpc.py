@@ -221,7 +221,7 @@ class RpcBackend(StoringBackend):
         raise NotImplementedError("rpc:// results are messages and not stored: a group cannot be saved or restored")
 
     set_chord_size = add_to_chord = _refuse_chords
-    save_group = restore_group = delete_group = _refuse_groups
+    save_group = restore_group = delete_group = _refuse_groups  # type: ignore[assignment]
 
     def close(self) -> None:
         """Close this thread's connections."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from kombu import Producer
 
-from pyworker.app.sharing import app_or_default
+from pyworker.current import app_or_default
 from pyworker.events.event import Event, anonymous_node_name, get_exchange, group_from, utc_offset_h
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from kombu import Queue
 from kombu.connection import maybe_channel
 from kombu.mixins import ConsumerMixin
 
-from pyworker.app.sharing import app_or_default
+from pyworker.current import app_or_default
 from pyworker.events.event import get_exchange, utc_offset_h
 from pyworker.exceptions import ImproperlyConfigured
 from pyworker.identifiers import uuid

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kombu.utils.limits import TokenBucket
 
-from pyworker.app.sharing import app_or_default
+from pyworker.current import app_or_default
 from pyworker.dispatch import Signal
 from pyworker.exceptions import ImproperlyConfigured
 from pyworker.worker.native_config import per_second
