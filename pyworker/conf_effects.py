@@ -21,12 +21,11 @@ _COUNTED_CREDIT = "the engine counts what it hands to the pool"
 #: Settings that change nothing, and why.
 WITHOUT_EFFECT: dict[str, str] = {
     **dict.fromkeys((name for name in BY_NAME if name.startswith("beat_")), _NO_SCHEDULER),
-    **dict.fromkeys(
-        (name for name in BY_NAME if name.startswith(("event_queue_", "security_"))), "nothing here reads it yet"
-    ),
+    **dict.fromkeys((name for name in BY_NAME if name.startswith("security_")), "nothing here reads it yet"),
     "broker_channel_error_retry": "the engine connects again after errors of every kind",
     "broker_heartbeat_checkrate": "heartbeats have a timer of their own, twice per interval",
     "result_cache_max": "a result object keeps the final state that it has seen; there is no cache beside it",
+    **dict.fromkeys(("result_exchange", "result_exchange_type"), "results go to the caller's own queue by its name"),
     "result_chord_retry_interval": _NO_UNLOCKING,
     "worker_detect_quorum_queues": "consumers never share a prefetch count, so quorum queues need no detection",
     "worker_lost_wait": "the kernel tells at once how a child ended",
@@ -39,7 +38,7 @@ _STORES = {
     "arangodb_": "arangodb://", "azureblockblob_": "azureblockblob://", "cache_": "cache+memcached://",
     "cassandra_": "cassandra://", "cosmosdbsql_": "cosmosdbsql://", "couchbase_": "couchbase://",
     "database_": "db+...://", "elasticsearch_": "elasticsearch://", "gcs_": "gs://", "mongodb_": "mongodb://",
-    "s3_": "s3://", "result_exchange": "rpc://", "result_persistent": "rpc://",
+    "s3_": "s3://",
 }  # fmt: skip
 WITHOUT_EFFECT.update(
     (name, f"the result store {scheme} is not here yet, and refused")
