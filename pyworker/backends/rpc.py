@@ -217,11 +217,19 @@ class RpcBackend(StoringBackend):
             "such as redis://"
         )
 
-    def _refuse_groups(self, *_arguments: Any) -> NoReturn:
+    set_chord_size = add_to_chord = _refuse_chords
+
+    def save_group(self, group_id: str, result: Any) -> NoReturn:
+        """Refuse."""
         raise NotImplementedError("rpc:// results are messages and not stored: a group cannot be saved or restored")
 
-    set_chord_size = add_to_chord = _refuse_chords
-    save_group = restore_group = delete_group = _refuse_groups
+    def restore_group(self, group_id: str) -> NoReturn:
+        """Refuse."""
+        self.save_group(group_id, None)
+
+    def delete_group(self, group_id: str) -> NoReturn:
+        """Refuse."""
+        self.save_group(group_id, None)
 
     def close(self) -> None:
         """Close this thread's connections."""
