@@ -45,6 +45,7 @@ def make_backend(app: Celery) -> Backend:
         return cast("Backend", import_module("pyworker.backends.rpc").RpcBackend(app, url))
     if scheme not in _MODULES:
         raise ImproperlyConfigured(
-            f"result_backend: no result store for {without_password(scheme)!r}; redis://, sqlite:// and rpc:// are known"
+            f"result_backend: no result store for {without_password(scheme)!r}; "
+            "redis://, sqlite:// and rpc:// are known"
         )
     return cast("Backend", import_module(_MODULES[scheme]).RedisBackend(app, url))
