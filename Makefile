@@ -62,6 +62,7 @@ compat: setup ## The adapter's and the lanes' tests on celery 5.3 to 5.7 (COMPAT
 
 chaos: setup ## The long chaos tests: everything is killed at random, nothing may be lost
 	@$(BIN)/pytest -p no:benchmark -q --timeout 7200 tests/chaos --chaos-long $(PYTEST_ARGS)
+	@PYWORKER_POWER_CUTS=300 $(CARGO_TEST) --test power_cut
 
 soak: setup ## Work at 2,000 tasks/s with failures, reconnections and replaced children; memory, descriptors and keys stay flat (SOAK_SECONDS, default 120)
 	@$(BIN)/python -m bench.soak
