@@ -12,7 +12,7 @@ use pyworker_native::sqlite::side_clock::clock_of;
 
 use super::file::scheduled;
 use super::{STEPS, SqliteFactory};
-use crate::scenarios::{BrokerFactory, Setup, exercise};
+use crate::scenarios::{Setup, exercise};
 use crate::support::driver::Driver;
 
 const HOUR: Duration = Duration::from_secs(3600);
