@@ -19,8 +19,8 @@ fn with_clock(factory: &SqliteFactory, setup: &Setup, clock: &ManualClock) -> Dr
     Driver::connected(Box::new(broker))
 }
 
-/// An envelope whose `eta` is so many seconds after the epoch.
-fn scheduled(id: &str, eta: &str) -> Vec<u8> {
+/// An envelope with an `eta`.
+pub fn scheduled(id: &str, eta: &str) -> Vec<u8> {
     let text = String::from_utf8(crate::support::message::envelope(id, 0)).expect("text");
     text.replace(r#""eta": null"#, &format!(r#""eta": "{eta}""#)).into_bytes()
 }
