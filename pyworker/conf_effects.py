@@ -21,7 +21,6 @@ _COUNTED_CREDIT = "the engine counts what it hands to the pool"
 #: Settings that change nothing, and why.
 WITHOUT_EFFECT: dict[str, str] = {
     **dict.fromkeys((name for name in BY_NAME if name.startswith("beat_")), _NO_SCHEDULER),
-    **dict.fromkeys((name for name in BY_NAME if name.startswith("security_")), "nothing here reads it yet"),
     "broker_channel_error_retry": "the engine connects again after errors of every kind",
     "broker_heartbeat_checkrate": "heartbeats have a timer of their own, twice per interval",
     "result_cache_max": "a result object keeps the final state that it has seen; there is no cache beside it",
