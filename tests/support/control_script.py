@@ -27,7 +27,7 @@ def ask(stage: Stage, command: str, **arguments: Any) -> Any:
         if not stage.worker.is_running:
             raise RuntimeError(f"the worker is gone: {command} {arguments}")
         replies = stage.app.control.broadcast(
-            command, arguments=arguments, reply=True, timeout=8, limit=1, destination=[stage.worker.node_name]
+            command, arguments=arguments, reply=True, timeout=20, limit=1, destination=[stage.worker.node_name]
         )
         assert replies, f"no reply to {command}"
         return [replies[0][stage.worker.node_name]]
