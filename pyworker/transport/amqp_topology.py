@@ -77,8 +77,10 @@ def declarations_of(queues: Iterable[Any]) -> tuple[Declaration, ...]:
 
 def _of_queue(queue: Any) -> Iterable[Declaration]:
     where = f"task_queues: {queue.name}"
-    if queue.exchange:
-        yield from _of_exchange(queue.exchange)
+    # kombu forgets a queue's own exchange where it has bindings.
+    exchange = None if queue.bindings else queue.exchange
+    if exchange:
+        yield from _of_exchange(exchange)
     yield DeclareQueue(
         name=queue.name,
         durable=bool(queue.durable),
@@ -86,10 +88,10 @@ def _of_queue(queue: Any) -> Iterable[Declaration]:
         auto_delete=bool(queue.auto_delete),
         arguments=_arguments(_queue_arguments(queue), f"{where}: queue_arguments"),
     )
-    if queue.exchange and queue.exchange.name:
+    if exchange and exchange.name:
         yield BindQueue(
             queue=queue.name,
-            exchange=queue.exchange.name,
+            exchange=exchange.name,
             routing_key=queue.routing_key or "",
             arguments=_arguments(queue.binding_arguments, f"{where}: binding_arguments"),
         )
@@ -184,8 +186,9 @@ def upstream_delay_bindings(queues: Iterable[Any]) -> tuple[Declaration, ...]:
     """Return the bindings by which messages that stock clients delay reach these queues, as kombu makes them."""
     found: dict[Declaration, None] = {}
     for queue in queues:
-        pairs = [(queue.exchange, queue.routing_key)] if queue.exchange else []
-        pairs = pairs or [(binding.exchange, binding.routing_key) for binding in queue.bindings or ()]
+        pairs = [(binding.exchange, binding.routing_key) for binding in queue.bindings or ()]
+        if queue.exchange and not pairs:
+            pairs = [(queue.exchange, queue.routing_key)]
         for exchange, routing_key in pairs:
             if exchange.type == "direct" or not exchange.name:
                 continue
