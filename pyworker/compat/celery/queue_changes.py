@@ -26,6 +26,8 @@ class QueueChanges:
     #: Set when the engine exists.
     engine: Engine | None = None
     task_indexes: Mapping[str, int] = {}
+    #: Which of the engine's brokers consumes.
+    broker_kind = ""
     #: The worker was started with ``worker_disable_rate_limits``.
     ignores_rate_limits = False
 
@@ -56,8 +58,8 @@ class QueueChanges:
         consumed = self.task_consumer._queues
         if entity.name in consumed or self.engine is None:
             return
-        on_rabbitmq = is_rabbitmq(self.app)
-        if entity.exchange is not None and entity.exchange.type == "fanout" and not on_rabbitmq:
+        takes_fanout = is_rabbitmq(self.app) or self.broker_kind == "kombu"
+        if entity.exchange is not None and entity.exchange.type == "fanout" and not takes_fanout:
             logger.error("Cannot consume from %s: it is bound to a fanout exchange, not supported yet", queue)
             return
         with self.app.connection_for_write() as connection:
