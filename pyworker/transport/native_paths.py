@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from pyworker.exceptions import ImproperlyConfigured
 
@@ -24,8 +23,7 @@ class NotNative(ImproperlyConfigured):
     """The broker can be reached through kombu only; the text says why."""
 
 
-@dataclass(frozen=True)
-class BrokerPath:
+class BrokerPath(NamedTuple):
     """How a worker reaches its broker.
 
     Attributes:

@@ -85,19 +85,27 @@ class KombuCarrier:
             return False
         except errors as error:
             logger.debug("the broker's connection broke", exc_info=True)
-            return self._on_lost(connection, error)
+            return self._on_lost(connection, error, 0.0)
+        except Exception as error:
+            if not self._was_connected:
+                raise
+            # kombu's transports are of many hands: one message that a transport chokes on must not end the worker.
+            logger.error("the broker's transport failed: %r", error, exc_info=True)
+            return self._on_lost(connection, error, self._config.retry.interval_start_s)
         finally:
             if hub is not None:
                 kombu_loops.close_hub(hub)
 
-    def _on_lost(self, connection: Any, error: BaseException) -> bool:
+    def _on_lost(self, connection: Any, error: BaseException, wait_s: float) -> bool:
         retries = self._config.retry.retry
-        self._link.disconnected(str(error) or repr(error), 0.0 if retries else None)
+        self._link.disconnected(str(error) or repr(error), wait_s if retries else None)
         try:
             connection.collect(_COLLECT_S)
         except Exception:
             # What is left of a broken connection is of no interest.
             logger.debug("taking the broken connection apart", exc_info=True)
+        if retries and wait_s:
+            self._sleep(wait_s)
         return retries
 
     # -- connecting

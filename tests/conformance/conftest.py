@@ -54,7 +54,7 @@ def stage(opened: ConformanceStage, request: pytest.FixtureRequest) -> Iterator[
 
 
 #: What a transport without fan-out cannot do, under stock Celery either.
-_NEEDS_FANOUT = frozenset({"remote_control", "events"})
+_NEEDS_FANOUT = frozenset({"remote_control", "added_queue", "events"})
 _OUTCOME = pytest.StashKey[pytest.TestReport]()
 
 

@@ -160,6 +160,12 @@ def test_remote_control(stage: ConformanceStage) -> None:
         lambda: control.inspect(destination=[node], timeout=3.0).ping(), deadline_s=60.0, what="an answer to a ping"
     )
     assert replies == {node: {"ok": "pong"}}
+
+
+def test_added_queue(stage: ConformanceStage) -> None:
+    if not stage.transport.has_fanout:
+        return
+    control, node = stage.app.control, stage.worker.node_name
     queue, note = name("added"), name("added")
     control.add_consumer(queue, destination=[node], reply=True, timeout=3.0)
     assert stage.get(stage.call("noted", note, "on a new queue", queue=queue)) == "on a new queue"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyworker  # noqa: F401  # makes sqlite:// known to kombu
 from support import transport_servers
 from support.rabbitmq_server import RabbitmqHost
 from support.redis_server import RedisServer
@@ -27,6 +28,8 @@ class Place:
     environment: dict[str, str] = field(default_factory=dict)
     #: A dotted path for ``broker_transport``.
     transport: str = ""
+    #: What runs the broker, where tests do something to it.
+    server: Any = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def _filesystem(stack: ExitStack) -> Place:
         "control_folder": str(folder / "control"), "processed_folder": str(folder / "processed"),
         "store_processed": True, "polling_interval": 0.05,
     }  # fmt: skip
-    return Place("filesystem://", {"broker_transport_options": options})
+    return Place("filesystem://", {"broker_transport_options": options}, transport="own_transports:AtomicFilesystem")
 
 
 def _sqlalchemy_sqlite(stack: ExitStack) -> Place:
@@ -73,7 +76,8 @@ def _redis(stack: ExitStack) -> Place:
 
 
 def _redis_through_kombu(stack: ExitStack) -> Place:
-    return Place(stack.enter_context(RedisServer()).url, transport="own_transports:SubclassedRedis")
+    server = stack.enter_context(RedisServer())
+    return Place(server.url, transport="own_transports:SubclassedRedis", server=server)
 
 
 def _rabbitmq(stack: ExitStack) -> Place:
@@ -85,7 +89,8 @@ def _rabbitmq_quorum(stack: ExitStack) -> Place:
 
 
 def _rabbitmq_through_kombu(stack: ExitStack) -> Place:
-    return Place(stack.enter_context(RabbitmqHost()).url, transport="own_transports:SubclassedRabbitmq")
+    host = stack.enter_context(RabbitmqHost())
+    return Place(host.url, transport="own_transports:SubclassedRabbitmq", server=host)
 
 
 def _rabbitmq_quorum_through_kombu(stack: ExitStack) -> Place:
