@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 from pyworker.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyworker.conf import Settings
 
 #: Schemes of ``broker_url`` that an app of ours speaks natively, and what they lead to.
@@ -98,20 +100,19 @@ def path_of_settings(conf: Settings, url: Any) -> BrokerPath:
     return BrokerPath(scheme, True, NATIVE_SCHEMES[scheme])
 
 
-def require_loadable(connection: Any) -> None:
-    """Refuse a transport that kombu does not know, or whose library is missing.
+def loadable(connect: Callable[[], Any]) -> Any:
+    """Make a connection whose transport kombu knows and can load; nothing is connected.
 
     Args:
-        connection: a ``kombu.Connection``; nothing is connected.
+        connect: makes a ``kombu.Connection``.
 
     Raises:
-        ImproperlyConfigured: names the transport and what is missing.
+        ImproperlyConfigured: names the transport, or the library that is missing.
     """
-    name = connection.transport_cls
     try:
-        transport = connection.transport
-    except KeyError:
-        raise ImproperlyConfigured(f"broker_url: no transport for {name!r}; kombu knows none of that name") from None
+        connection = connect()
+        return connection if connection.transport is not None else None
+    except KeyError as error:
+        raise ImproperlyConfigured(f"broker_url: kombu says: {error.args[0]}") from None
     except ImportError as error:
-        raise ImproperlyConfigured(f"broker_url: the transport {name!r} cannot be loaded: {error}") from error
-    assert transport is not None
+        raise ImproperlyConfigured(f"broker_url: the transport cannot be loaded: {error}") from error

@@ -13,7 +13,7 @@ from pyworker.exceptions import ImproperlyConfigured
 from pyworker.routing import Router, direct_queue
 from pyworker.transport.amqp_config import AmqpResultConfig
 from pyworker.transport.amqp_url import is_amqp
-from pyworker.transport.native_paths import path_of_settings, require_loadable
+from pyworker.transport.native_paths import loadable, path_of_settings
 from pyworker.transport.redis_settings import broker_address
 from pyworker.transport.sqlite_settings import sqlite_broker
 from pyworker.transport.sqlite_url import is_sqlite_url
@@ -192,7 +192,7 @@ def _broker(
         raise ImproperlyConfigured("broker_url is not set")
     path = path_of_settings(conf, url)
     if not path.is_native:
-        require_loadable(app.connection_for_read())
+        loadable(app.connection_for_read)
         count = concurrency(app, options) * _multiplier(app, options)
         return kombu_broker(app, path.reason, queue_names(app, options, hostname), count, connection_retry(conf))
     if is_sqlite_url(url):

@@ -8,7 +8,7 @@ from pyworker.compat.celery.amqp_settings import amqp_broker, is_rabbitmq
 from pyworker.compat.celery.broker_settings import redis_broker
 from pyworker.compat.celery.kombu_settings import kombu_broker
 from pyworker.compat.celery.sqlite_settings import is_sqlite, sqlite_broker
-from pyworker.transport.native_paths import BrokerPath, NotNative, require_loadable, require_plain
+from pyworker.transport.native_paths import BrokerPath, NotNative, loadable, require_plain
 
 if TYPE_CHECKING:
     from pyworker.transport.amqp_config import AmqpBrokerConfig
@@ -42,7 +42,7 @@ def broker_path(app: Any) -> BrokerPath:
     Raises:
         ImproperlyConfigured: as :func:`broker_config`.
     """
-    connection = app.connection_for_read()
+    connection = loadable(app.connection_for_read)
     name = connection.transport_cls
     name = name if isinstance(name, str) else f"{name.__module__}.{name.__qualname__}"
     try:
@@ -53,8 +53,7 @@ def broker_path(app: Any) -> BrokerPath:
 
 
 def _native(app: Any, hostname: str) -> NativeBroker:
-    connection = app.connection_for_read()
-    require_loadable(connection)
+    connection = loadable(app.connection_for_read)
     require_plain("broker_use_ssl", connection.ssl)
     if is_rabbitmq(app):
         if callable(connection.failover_strategy) and callable(app.conf.broker_failover_strategy):
