@@ -60,7 +60,7 @@ class ConformanceStage:
                 **self.place.environment,
             }
             with _environment({**self._environment, "TEST_BROKER_URL": self.place.url, "TEST_RESULT_BACKEND": results}):
-                self.module, self.notebook = _fresh("conforming"), sys.modules["notes"]
+                self.module, self.notebook = _fresh("carried"), sys.modules["notes"]
             self._stack = stack.pop_all()
         return self
 
@@ -86,7 +86,7 @@ class ConformanceStage:
             app.conf.broker_transport = self.place.transport
         return app
 
-    def start_worker(self, *options: str, app: str = "conforming") -> WorkerProcess:
+    def start_worker(self, *options: str, app: str = "carried") -> WorkerProcess:
         """Start a further worker; it ends with the stage."""
         worker = WorkerProcess(
             FAST, app, broker=self.place.url, backend=self._backend, options=(*self._options, *options),

@@ -31,7 +31,7 @@ def main() -> None:
     os.environ.update(
         TEST_NOTES_DIR=str(folder), TEST_BROKER_URL="memory://", TEST_RESULT_BACKEND=f"file://{folder}/results"
     )
-    module = importlib.import_module("conforming")
+    module = importlib.import_module("carried")
     notes = importlib.import_module("notes")
     start_worker: Any = importlib.import_module("pyworker.contrib.testing.worker").start_worker
     outcomes: dict[str, str] = {}

@@ -18,7 +18,7 @@ library: Any = importlib.import_module(os.environ.get("TEST_LIBRARY", "celery"))
 Reject: Any = importlib.import_module(f"{library.__name__}.exceptions").Reject
 
 app = library.Celery(
-    "conforming", broker=os.environ["TEST_BROKER_URL"], backend=os.environ["TEST_RESULT_BACKEND"], set_as_current=False
+    "carried", broker=os.environ["TEST_BROKER_URL"], backend=os.environ["TEST_RESULT_BACKEND"], set_as_current=False
 )
 app.conf.update(json.loads(os.environ.get("TEST_SETTINGS", "{}")))
 app.conf.update(
