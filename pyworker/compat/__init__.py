@@ -110,12 +110,6 @@ def announce_preload_options(app: object, sender: object, options: Mapping[str, 
         import_module("celery.signals").user_preload_options.send(sender=sender, app=app, options=dict(options))
 
 
-def set_library_joins_block(app: object, blocks: bool) -> None:
-    """Say whether waiting for a result is refused in this process, where the library keeps that itself."""
-    if _is_instance(app, _CELERY_APP_CLASS):
-        import_module("celery._state")._set_task_join_will_block(blocks)
-
-
 def is_security_error(error: Exception) -> bool:
     """Whether celery refuses to run for security reasons (as root with pickle, an unsigned message store)."""
     return _is_instance(error, ("celery.exceptions", "SecurityError"))

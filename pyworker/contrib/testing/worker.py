@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pyworker.compat import adapt, set_library_joins_block
+from pyworker.compat import adapt
 from pyworker.contrib.testing.tasks import ping
 from pyworker.current import allow_join_result, joins_block, set_joins_block
 from pyworker.dispatch import Signal
@@ -128,7 +128,6 @@ def start_worker(
             raise worker.error
         # Refused in the worker's thread alone would be right; in one process the test's own waiting comes first.
         set_joins_block(False)
-        set_library_joins_block(app, False)
         test_worker_started.send(sender=app, worker=worker)
         if perform_ping_check:
             with allow_join_result():
