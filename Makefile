@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: soak help setup demo test test-rust conformance lint format bench bench-micro wheel wheels sdist check-wheel fuzz compat chaos profile lock clean
+.PHONY: soak help setup demo test test-rust conformance lint format bench bench-micro wheel wheels sdist check-wheel fuzz compat chaos profile lock clean redis-versions
 
 PYTHON ?= python3
 VENV := .venv
@@ -65,6 +65,10 @@ compat: setup ## The adapter's and the lanes' tests on celery 5.3 to 5.7 (COMPAT
 
 chaos: setup ## The long chaos tests: everything is killed at random, nothing may be lost
 	@$(BIN)/pytest -p no:benchmark -q --timeout 7200 tests/chaos --chaos-long $(PYTEST_ARGS)
+	@PYWORKER_POWER_CUTS=300 $(CARGO_TEST) --test power_cut
+
+redis-versions: setup ## The tests of Redis on other servers, 6.0 to 8 and Valkey, downloaded outside the tree (VERSIONS="redis-6.0" narrows)
+	@scripts/redis_versions
 
 soak: setup ## Work at 2,000 tasks/s with failures, reconnections and replaced children; memory, descriptors and keys stay flat (SOAK_SECONDS, default 120)
 	@$(BIN)/python -m bench.soak

@@ -98,7 +98,7 @@ def _section(title: str, text: str, figures: Sequence[str], data: dict[str, Any]
 
 
 def _cell(rounds: Sequence[dict[str, Any]], figure: str, decimals: int) -> str:
-    values = [item[figure] for item in rounds if item[figure] is not None]
+    values = [item[figure] for item in rounds if item.get(figure) is not None]
     if not values:
         return ""
     mean = sum(values) / len(values)

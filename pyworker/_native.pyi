@@ -548,6 +548,17 @@ class SqliteFile:
     def tidy(self) -> bool:
         """Delete some of what is past its time; True if there may be more."""
 
+    @property
+    def clock_ahead_s(self) -> float:
+        """How far the clock of a file that is not durable was moved ahead."""
+
+    def move_clock(self, by_s: float) -> None:
+        """Move the wall clock of everybody who uses the file ahead, and wake them.
+
+        Raises:
+            NativeError: ``config`` for a durable file, whose clock is the machine's, and for a number below zero.
+        """
+
     def close(self) -> None:
         """Close this process's connections; the handle stays usable."""
 

@@ -94,9 +94,21 @@ class Router:
         self.is_static = all(isinstance(router, MapRoute) for router in self._routers)
 
     def route(
-        self, options: dict[str, Any], name: str, args: Any = (), kwargs: Any = None, task: Any = None
+        self,
+        options: dict[str, Any],
+        name: str,
+        args: Any = (),
+        kwargs: Any = None,
+        task: Any = None,
+        *,
+        is_call: bool = False,
     ) -> dict[str, Any]:
-        """Return the options with a ``queue`` (:class:`Queue`) and what the route adds; given ones win."""
+        """Return the options with a ``queue`` (:class:`Queue`) and what the route adds; given ones win.
+
+        Args:
+            options, name, args, kwargs, task: the call.
+            is_call: it is a task's own ``apply_async``, not ``send_task``.
+        """
         given = self._expanded(options)
         found = next(filter(None, (self._ask(one, name, args, kwargs, given, task) for one in self._routers)), None)
         if found is not None:
@@ -104,6 +116,9 @@ class Router:
             return {**route, **{key: value for key, value in given.items() if value is not None}}
         if "queue" not in given:
             given["queue"] = self.queue(self._conf.task_default_queue)
+        elif is_call:
+            # Celery hands a task's priority on to the message even if it is none; other ways lead to the default, 0.
+            given.setdefault("priority", None)
         return given
 
     def queue(self, name: str) -> Queue:

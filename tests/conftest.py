@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from support.kinds import CONTROLS, KINDS, STOCK, Kind
+from support.programs import unable
 from support.redis_server import RedisServer, servers_running
 from support.scheduling import SharedWorkerScheduling
 from support.worker import workers_in_use
@@ -106,6 +107,13 @@ def pytest_runtest_makereport(
         for server in servers_running():
             report.sections.append((f"keys of the server on port {server.port}", server.summary()))
     return report
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Name every test that could not run for want of a server or a tool."""
+    for name, tests in unable(terminalreporter.stats.get("skipped", ())).items():
+        terminalreporter.section(f"{len(tests)} tests could not run: {name} is not installed")
+        terminalreporter.write_line("\n".join(tests))
 
 
 def _encodable(value: object) -> object:

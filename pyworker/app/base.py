@@ -452,7 +452,9 @@ class Celery(Connecting):
         task_id = task_id or uuid()
         given = {key: value for key, value in options.items() if value is not None}
         given["ignore_result"] = options.get("ignore_result")
-        self.publish_call(Call(name, task, task_id, args or (), kwargs or {}, given, producer, connection))
+        self.publish_call(
+            Call(name, task, task_id, args or (), kwargs or {}, given, producer, connection, is_by_name=True)
+        )
         result = (result_cls or AsyncResult)(task_id, app=self)
         result.ignored = options.get("ignore_result")
         if parent is not None and add_to_parent:

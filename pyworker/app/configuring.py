@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone, tzinfo
 from importlib import import_module
@@ -27,9 +28,11 @@ class Configuring:
         on_after_configure: sent when they are loaded.
         on_after_finalize: sent when every task is there.
         on_after_fork: sent in a process that was forked, before it runs tasks.
+        time_source: returns seconds since the epoch; what ``now`` is made of.
     """
 
     conf: Settings
+    time_source: Callable[[], float]
 
     def __init__(self, fixed: Mapping[str, Any]) -> None:
         self.conf = Settings(fixed)
@@ -38,6 +41,7 @@ class Configuring:
         self.on_after_configure = Signal("app.on_after_configure", frozenset({"source"}))
         self.on_after_finalize = Signal("app.on_after_finalize")
         self.on_after_fork = Signal("app.on_after_fork")
+        self.time_source = time.time
         self._lock = threading.RLock()
         self._periodic: dict[str, dict[str, Any]] = {}
         self._discoveries: list[Callable[..., None]] = []
@@ -136,7 +140,7 @@ class Configuring:
 
     def now(self) -> datetime:
         """Return the present time in the configured time zone."""
-        return datetime.now(timezone.utc).astimezone(self.timezone)
+        return datetime.fromtimestamp(self.time_source(), timezone.utc).astimezone(self.timezone)
 
     def uses_utc_timezone(self) -> bool:
         """Whether the configured time zone is UTC."""

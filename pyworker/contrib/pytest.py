@@ -1,6 +1,7 @@
 """Fixtures for pytest, with Celery's names: an app, and a worker that runs its tasks in a thread.
 
-In ``conftest.py``: ``pytest_plugins = ["pyworker.contrib.pytest"]``, and a broker to use::
+In ``conftest.py``: ``pytest_plugins = ["pyworker.contrib.pytest"]``. Each app has a ``memory://`` of its own; another
+broker is named by a fixture::
 
     @pytest.fixture(scope="session")
     def celery_config():
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pyworker.contrib.testing.app import TestApp, setup_default_app
+from pyworker.contrib.testing.app import TestApp, discard_memory, setup_default_app
 
 if TYPE_CHECKING:
     from pyworker.app.base import Celery
+    from pyworker.contrib.testing.clock import TestClock
     from pyworker.contrib.testing.worker import TestWorkController
 
 
@@ -39,8 +41,11 @@ def _app(
     marker = request.node.get_closest_marker("celery")
     config = {**settings, **(marker.kwargs if marker is not None else {})}
     app = TestApp(config=config, enable_logging=enable_logging, **parameters)
-    with setup_default_app(app, use_trap=use_trap):
-        yield app
+    try:
+        with setup_default_app(app, use_trap=use_trap):
+            yield app
+    finally:
+        discard_memory(app)
 
 
 @contextmanager
@@ -161,6 +166,13 @@ def celery_worker(
         celery_app, celery_includes, celery_class_tasks, celery_worker_pool, celery_worker_parameters
     ) as worker:
         yield worker
+
+
+@pytest.fixture
+def celery_clock(celery_app: Celery) -> TestClock:
+    """The clock of the test's app, which must be on ``memory://``: ``celery_clock.advance(3600)``."""
+    clock: TestClock = import_module("pyworker.contrib.testing.clock").TestClock(celery_app)
+    return clock
 
 
 @pytest.fixture

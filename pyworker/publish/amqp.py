@@ -35,6 +35,7 @@ class AmqpTemplate(Template):
 
     __slots__ = ()
 
+    always_says_priority = False
     wrap = staticmethod(build_amqp_message)
 
     def __init__(self, name: str, destination: Destination, **settings: Any) -> None:
@@ -78,7 +79,9 @@ class AmqpOutlet:
         payload = encode_body(message.body, message.serializer)
         if message.compression:
             payload = compressed(payload, message.compression, message.headers)
-        properties = {**message.properties, "delivery_mode": destination.delivery_mode, "priority": message.priority}
+        properties = {**message.properties, "delivery_mode": destination.delivery_mode}
+        if message.priority is not None:
+            properties["priority"] = message.priority
         if message.expiration_s is not None:
             properties["expiration"] = str(int(message.expiration_s * 1000))
         content = build_amqp_message(
@@ -88,7 +91,7 @@ class AmqpOutlet:
             payload.content_type,
             payload.content_encoding,
         )
-        return _address(destination), message.priority, content
+        return _address(destination), message.priority or 0, content
 
     def push(self, outgoing: Outgoing, retry: bool | None = None, policy: Mapping[str, Any] | None = None) -> None:
         """Publish one message.

@@ -45,7 +45,8 @@ class Message(NamedTuple):
     compression: str | None = None
     #: Seconds the broker may keep the message.
     expiration_s: float | None = None
-    priority: int = 0
+    #: None leaves it out where the broker has messages without one (RabbitMQ).
+    priority: int | None = 0
 
 
 class Clock(NamedTuple):
@@ -117,8 +118,13 @@ def build(
         serializer=options.get("serializer"),
         compression=options.get("compression"),
         expiration_s=expiration_s if expiration_s is not None else options.get("expiration"),
-        priority=int(options.get("priority") or 0),
+        priority=_priority(options),
     )
+
+
+def _priority(options: Mapping[str, Any]) -> int | None:
+    priority = options.get("priority", 0)
+    return None if priority is None else int(priority)
 
 
 def _listed(value: Any) -> list[Any] | None:

@@ -57,6 +57,7 @@ class Outlet(Protocol):
         destination: Destination,
         *,
         priority: int,
+        says_priority: bool,
         time_limits: tuple[Any, Any],
         ignore_result: bool | None,
         repr_levels: int,

@@ -38,6 +38,8 @@ class Call(NamedTuple):
     #: A ``kombu.Producer`` or ``kombu.Connection`` to publish through, instead of natively.
     producer: Any = None
     connection: Any = None
+    #: Whether it was sent by name alone (``send_task``).
+    is_by_name: bool = False
 
 
 class Encoded(NamedTuple):
@@ -140,7 +142,7 @@ class Publisher:
 
     def _encode_plain(self, call: Call) -> Outgoing | None:
         """Fill a template; None if this call needs more."""
-        name, task, task_id, args, kwargs, options, producer, connection = call
+        name, task, task_id, args, kwargs, options, producer, connection, _ = call
         if before_task_publish.receivers or after_task_publish.receivers or producer is not None or connection:
             return None
         template = self._template(name, task)
@@ -176,7 +178,7 @@ class Publisher:
             or not json_is_kombus()
         ):
             return None
-        options = router.route(options, name, task=task)
+        options = router.route(options, name, task=task, is_call=task is not None)
         if options.keys() - _ROUTING_OPTIONS:
             return None
         destination = router.destination(options)
@@ -186,6 +188,7 @@ class Publisher:
             name,
             destination,
             priority=int(options.get("priority") or 0),
+            says_priority=options.get("priority", 0) is not None,
             time_limits=(options.get("time_limit"), options.get("soft_time_limit")),
             ignore_result=options.get("ignore_result"),
             repr_levels=conf.task_repr_maxlevels,
@@ -198,7 +201,8 @@ class Publisher:
         task = call.task
         options = {**(task.execution_options() if task is not None else {}), **call.options}
         route_name = options.pop("route_name", None) or call.name
-        options = self.router.route(options, route_name, call.args, call.kwargs, task)
+        is_call = task is not None and not call.is_by_name
+        options = self.router.route(options, route_name, call.args, call.kwargs, task, is_call=is_call)
         message = build(
             call.name, call.task_id, call.args, call.kwargs, options,
             clock=self._clock, repr_levels=conf.task_repr_maxlevels,
@@ -281,4 +285,8 @@ class Publisher:
 
 def _are_plain(values: Iterable[Any]) -> bool:
     """Whether ids among the values can stand in JSON as they are."""
-    return all(is_plain_id(value) for value in values if type(value) is str)
+    # A plain loop: it runs for every task of a batch.
+    for value in values:  # noqa: SIM110
+        if type(value) is str and not is_plain_id(value):
+            return False
+    return True

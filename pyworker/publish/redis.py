@@ -65,7 +65,7 @@ class RedisOutlet:
         if message.expiration_s is not None:
             properties["expiration"] = str(int(message.expiration_s * 1000))
         properties["delivery_info"] = {"exchange": destination.exchange, "routing_key": destination.routing_key}
-        properties["priority"] = message.priority
+        properties["priority"] = message.priority or 0
         properties["body_encoding"] = "base64"
         properties["delivery_tag"] = delivery_tag()
         envelope = build_envelope(
@@ -75,7 +75,7 @@ class RedisOutlet:
             payload.content_type,
             payload.content_encoding,
         )
-        return destination.queue, message.priority, envelope
+        return destination.queue, message.priority or 0, envelope
 
     def push(self, outgoing: Outgoing, retry: bool | None = None, policy: Mapping[str, Any] | None = None) -> None:
         """Publish one message.

@@ -28,6 +28,8 @@ class Template:
     __slots__ = ("_before_group", "_before_root", "_head", "_origin", "_properties_end", "_repr_levels", "_tail",
                  "priority", "queue")  # fmt: skip
 
+    #: Whether a message has a priority even if nobody gave it one: it is part of kombu's envelopes.
+    always_says_priority = True
     #: Makes one message of its parts.
     wrap = staticmethod(build_envelope)
 
@@ -37,6 +39,7 @@ class Template:
         destination: Destination,
         *,
         priority: int,
+        says_priority: bool,
         time_limits: tuple[Any, Any],
         ignore_result: bool | None,
         repr_levels: int,
@@ -54,9 +57,10 @@ class Template:
             % (encode(self._origin), encode(ignore_result))
         )
         info = {"exchange": destination.exchange, "routing_key": destination.routing_key}
+        said = b'"priority":%d,' % priority if says_priority or self.always_says_priority else b""
         self._properties_end = (
-            b'","delivery_mode":%d,"delivery_info":%s,"priority":%d,"body_encoding":"base64","delivery_tag":"'
-            % (destination.delivery_mode, encode(info), priority)
+            b'","delivery_mode":%d,"delivery_info":%s,%s"body_encoding":"base64","delivery_tag":"'
+            % (destination.delivery_mode, encode(info), said)
         )
 
     def is_current(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pyworker._native import NativeError, SqliteFile
@@ -40,3 +41,13 @@ def open_file(address: SqliteAddress, *, setting: str, priority_steps: tuple[int
                     raise OperationalError(f"{setting}: {error}") from error
                 raise ImproperlyConfigured(f"{setting}: {error}") from error
         return file
+
+
+def discard_file(address: SqliteAddress) -> None:
+    """Close the handles of a file of this process and delete it, side files too; nobody may use it any more."""
+    with _lock:
+        handles = [_files.pop(key) for key in list(_files) if key[0].path == address.path]
+    for handle in handles:
+        handle.close()
+    for ending in ("", "-wal", "-shm", "-bell"):
+        Path(address.path + ending).unlink(missing_ok=True)

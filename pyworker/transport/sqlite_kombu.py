@@ -65,6 +65,8 @@ class Channel(virtual.Channel):  # type: ignore[misc]
 
     QoS = QoS
     supports_fanout = True
+    #: Each process knows its own subscriptions to broadcasts alone: they are no rows of the file.
+    tells_subscribers = False
     from_transport_options = (*virtual.Channel.from_transport_options, "visibility_timeout")
     visibility_timeout = _VISIBILITY_TIMEOUT_S
 

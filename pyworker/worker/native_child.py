@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from kombu.exceptions import EncodeError
@@ -211,6 +212,6 @@ def _encoder(app: Celery) -> MetaEncoder:
     return MetaEncoder(
         encode or (lambda value, _level: own.iterencode(value)),
         markers,
-        None if is_utc else (lambda: app.now().isoformat()),
+        None if is_utc and app.time_source is time.time else (lambda: app.now().isoformat()),
         "+00:00",
     )

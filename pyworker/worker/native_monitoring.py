@@ -174,8 +174,9 @@ class NativeMonitoring:
 
 def _mailboxes(connection: Any, mailbox: Mailbox, hostname: str) -> int | None:
     """Return how many other nodes have a mailbox, as far as the transport can tell; ``None`` if it cannot."""
-    get_table = getattr(connection.default_channel, "get_table", None)
-    if get_table is None:
+    channel = connection.default_channel
+    get_table = getattr(channel, "get_table", None)
+    if get_table is None or not getattr(channel, "tells_subscribers", True):
         return None
     try:
         table = get_table(mailbox.exchange.name)

@@ -117,7 +117,7 @@ def test_a_chord_survives_double_deliveries_and_kills(
     assert deliver_some_twice(chorded.server, randomness, 0.1) == size // 10
     with RedisRecorder(chorded.server.url) as recorder, chorded.worker:
         with Killer(chorded, randomness, pause_s=0.1, limit=size // 50) as killer:
-            assert result.get(timeout=120 if size > 1000 else 60) == [size, size * (size - 1) // 2]
+            assert result.get(timeout=900 if size > 1000 else 120) == [size, size * (size - 1) // 2]
         eventually(lambda: not drained_of(chorded.server), deadline_s=60, what="the queue is empty")
         recorder.settle()
         bodies = [message["headers"]["id"] for message in recorder.messages("chorded.body")]

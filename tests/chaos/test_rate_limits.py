@@ -39,9 +39,9 @@ def worker(kind: Kind, library: str, task: str) -> Iterator[WorkerProcess]:
         raw = server.client.rpop("sample")
         stopping = threading.Event()
         feeder = threading.Thread(target=keep_up, args=(server, raw, stopping))
-        options = ("-c", "1", "--probes", "0", "-l", "WARNING", "--prefetch-multiplier", "4")
+        options = ("-c", "1", "--probes", "0", "--prefetch-multiplier", "4")
         running = WorkerProcess(
-            kind, "paced", broker=server.url, options=options, environment={"TEST_LIBRARY": library}, loglevel="INFO"
+            kind, "paced", broker=server.url, options=options, environment={"TEST_LIBRARY": library}
         )
         feeder.start()
         try:

@@ -17,6 +17,7 @@ from pyworker.bench.peers.celery_protocol import CeleryClient, make_app
 from pyworker.bench.redis_server import RedisServer
 from pyworker.bench.settings import AppSettings
 from pyworker.cli.bench import bench
+from support.programs import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,13 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def private_server() -> Iterator[RedisServer]:
+def installed() -> None:
+    """The bench's own private servers are of this program."""
+    program("redis-server", "valkey-server")
+
+
+@pytest.fixture
+def private_server(installed: None) -> Iterator[RedisServer]:
     with RedisServer() as running:
         yield running
 
@@ -126,7 +133,7 @@ def test_delay_proxy_adds_the_round_trip(private_server: RedisServer) -> None:
         assert elapsed_s >= 0.02
 
 
-def test_private_server_is_gone_afterwards() -> None:
+def test_private_server_is_gone_afterwards(installed: None) -> None:
     with RedisServer() as running:
         port = running.port
     with redis.Redis(port=port) as connection, pytest.raises(redis.ConnectionError):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
+
+from support.programs import program
 
 _SERVER = "subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n"
 _ELSEWHERE = "subjectAltName=DNS:elsewhere.test\nbasicConstraints=CA:FALSE\n"
@@ -54,6 +55,4 @@ class Certificates:
 
     @staticmethod
     def _openssl(*arguments: str) -> None:
-        program = shutil.which("openssl")
-        assert program is not None, "openssl is not installed"
-        subprocess.run([program, *arguments], check=True, capture_output=True)
+        subprocess.run([program("openssl"), *arguments], check=True, capture_output=True)

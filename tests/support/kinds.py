@@ -37,3 +37,6 @@ OWN = Kind("pyworker-own", _OURS, "fast")
 KINDS = {kind.name: kind for kind in (STOCK, FAST, RECEIVERS, LIBRARY, PARENT)}
 #: Celery's worker with each lane's app: shows that the lanes' apps themselves are sound.
 CONTROLS = {f"stock-{lane}": Kind(f"stock-{lane}", _STOCK, lane) for lane in ("receivers", "library", "parent")}
+
+#: The brokers of the conformance suite (``support.places``).
+PLACES = ("on-redis", "on-sqlite", "on-memory")

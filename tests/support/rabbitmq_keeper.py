@@ -1,4 +1,4 @@
-"""Keeps one RabbitMQ node while the processes of a test run live. Run as a program, never imported.
+"""Keeps one RabbitMQ node while the processes of a test run live. Run as a program, imported for the server's place.
 
 The directory given holds ``users/<pid>`` of everybody who needs the node; ``node.json`` appears when it is up.
 """

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from support.programs import program
+from support.rabbitmq_keeper import SERVER
 from support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ class RabbitmqNode:
 
 def shared_node() -> RabbitmqNode:
     """Return this run's node, started if need be."""
+    program(SERVER)
     # All processes of one pytest run have the same parent process or are it.
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"single-{os.getpid()}"
     directory = Path(tempfile.gettempdir()) / f"pyworker-rabbitmq-{os.getuid()}-{run}"

@@ -14,6 +14,7 @@ import redis
 from redis.sentinel import MasterNotFoundError, Sentinel
 
 from support.ports import free_port
+from support.programs import program
 from support.redis_server import RedisServer
 from support.waiting import eventually
 
@@ -86,6 +87,7 @@ class SentinelGroup:
         self.replica = RedisServer(replica_of=self.primary, **options)
         self.ports = [free_port() for _ in range(3)]
         self._directory = Path(tempfile.mkdtemp(prefix="pyworker-sentinel-"))
+        self._sentinel = ""
         self._processes: list[subprocess.Popen[bytes]] = []
 
     @property
@@ -116,6 +118,7 @@ class SentinelGroup:
 
     def start(self) -> Self:
         """Start everything and return when the Sentinels know each other and the replica is in step."""
+        self._sentinel = program("redis-sentinel", "valkey-sentinel")
         self.primary.start()
         self.replica.start()
         eventually(
@@ -127,8 +130,6 @@ class SentinelGroup:
         return self
 
     def _start_sentinel(self, port: int) -> None:
-        program = shutil.which("redis-sentinel")
-        assert program is not None, "redis-sentinel is not installed"
         file = self._directory / f"{port}.conf"
         file.write_text(
             f"port {port}\nbind 127.0.0.1\ndir {self._directory}\nlogfile {self._directory / f'{port}.log'}\n"
@@ -137,7 +138,7 @@ class SentinelGroup:
             f"sentinel failover-timeout {self.NAME} 6000\n"
         )
         self._processes.append(
-            subprocess.Popen([program, str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            subprocess.Popen([self._sentinel, str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         )
 
     def _is_complete(self) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from support.ports import free_port
+from support.programs import program
 from support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -73,8 +74,7 @@ class RedisServer:
 
     def start(self) -> Self:
         """Start the server and return when it answers."""
-        executable = shutil.which("redis-server")
-        assert executable is not None, "redis-server is not installed"
+        executable = program("redis-server", "valkey-server")
         arguments = [executable, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory)]
         for name, value in self._options.items():
             arguments += [f"--{name}", *(value.split(" ") if name == "replicaof" else [value])]

@@ -1,16 +1,16 @@
-"""How pytest-xdist deals the tests out: those that share a worker go to one process."""
+"""How pytest-xdist deals the tests out: those that share a worker or a broker go to one process."""
 
 from __future__ import annotations
 
 from xdist.scheduler import LoadScopeScheduling
 
-from support.kinds import CONTROLS, KINDS
+from support.kinds import CONTROLS, KINDS, PLACES
 
-_LONGEST_FIRST = sorted(KINDS | CONTROLS, key=len, reverse=True)
+_LONGEST_FIRST = sorted([*KINDS, *CONTROLS, *PLACES], key=len, reverse=True)
 
 
 class SharedWorkerScheduling(LoadScopeScheduling):
-    """Scope is module and kind of worker."""
+    """Scope is module and kind of worker or broker."""
 
     def _split_scope(self, nodeid: str) -> str:
         module, _, rest = nodeid.partition("::")

@@ -18,6 +18,9 @@ def screen_text(app: App[None]) -> str:
         (float(x), float(y), float(length), html.unescape(text).replace("\xa0", " "))
         for x, y, length, text in _TEXT.findall(app.export_screenshot())
     ]
+    if not pieces:
+        # Nothing was drawn yet.
+        return ""
     cell = min(length / len(text) for _, _, length, text in pieces if text)
     lines: dict[float, dict[int, str]] = {}
     for x, y, _, text in pieces:

@@ -30,11 +30,15 @@ use crate::results::ResultStore;
 use crate::results::amqp::AmqpResultStore;
 use crate::results::redis::RedisResultStore;
 use crate::results::sqlite::SqliteResultStore;
+use crate::sqlite::side_clock::clock_of;
 
 /// Makes a node that is ready to run, and what others share with it.
 pub fn build(config: EngineConfig, fork_server: OwnedFd) -> Result<(Node, Arc<Shared>)> {
     config.validate()?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clock: Arc<dyn Clock> = match &config.broker {
+        BrokerConfig::Sqlite(sqlite) => clock_of(&sqlite.address),
+        _ => Arc::new(SystemClock),
+    };
     let poll = Poll::new()?;
     let shared = Arc::new(Shared::new(Waker::new(poll.registry(), WAKER)?)?);
     // A result store in the broker's own file shares its thread and its commits.
@@ -57,7 +61,7 @@ pub fn build(config: EngineConfig, fork_server: OwnedFd) -> Result<(Node, Arc<Sh
             Some((address, session)) if *address == sqlite.address => {
                 Some(Box::new(SqliteResultStore::on(session, sqlite.expires_s)))
             }
-            _ => Some(Box::new(SqliteResultStore::new(sqlite.clone(), Arc::clone(&clock))?)),
+            _ => Some(Box::new(SqliteResultStore::new(sqlite.clone(), clock_of(&sqlite.address))?)),
         },
     };
     let server = ForkServer::new(fork_server)?;

@@ -231,6 +231,18 @@ impl SqliteFile {
         detached(py, || self.0.tidy())
     }
 
+    #[getter]
+    fn clock_ahead_s(&self) -> f64 {
+        self.0.clock_ahead_s()
+    }
+
+    fn move_clock(&self, by_s: f64) -> PyResult<()> {
+        let by = Duration::try_from_secs_f64(by_s).map_err(|_| {
+            to_python(Error::new(ErrorKind::Config, format!("a clock is moved ahead, not by {by_s} seconds")))
+        })?;
+        self.0.move_clock(by).map_err(to_python)
+    }
+
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.0.close());
     }

@@ -85,6 +85,23 @@ impl Bell {
         unsafe { AtomicU64::from_ptr(self.base.as_ptr().add(WORDS * LINE_WORDS).cast()) }
     }
 
+    /// By how many microseconds the file's clock is ahead of the machine's; see `side_clock.rs`.
+    #[expect(unsafe_code, reason = "a word of the mapping as an atomic")]
+    fn ahead_us(&self) -> &AtomicU64 {
+        // SAFETY: the mapping has LENGTH bytes and is aligned to a page; nobody else uses this line.
+        unsafe { AtomicU64::from_ptr(self.base.as_ptr().add((WORDS + 1) * LINE_WORDS).cast()) }
+    }
+
+    /// How far the file's clock was moved ahead.
+    pub(crate) fn clock_ahead(&self) -> Duration {
+        Duration::from_micros(self.ahead_us().load(Ordering::SeqCst))
+    }
+
+    /// Moves the file's clock ahead.
+    pub(crate) fn move_clock(&self, by: Duration) {
+        self.ahead_us().fetch_add(u64::try_from(by.as_micros()).unwrap_or(0), Ordering::SeqCst);
+    }
+
     /// Says that we wait for the write lock.
     pub(crate) fn be_hungry(&self) {
         self.hungry().store(crate::clock::monotonic_ns(), Ordering::Relaxed);

@@ -16,8 +16,9 @@ use super::exchanges::{self, Binding};
 use super::maintenance::{self, QueueReport};
 use super::messages::{self, NewMessage};
 use super::results::{self, NewResult};
-use crate::clock::{Clock, SystemClock};
-use crate::error::Result;
+use super::side_clock::clock_of;
+use crate::clock::Clock;
+use crate::error::{Error, ErrorKind, Result};
 use crate::publish::per_process::PerProcess;
 
 /// Who waits for broadcasts waits for this name too.
@@ -59,16 +60,13 @@ struct Local {
 pub struct SqliteClient {
     address: SqliteAddress,
     priority_steps: Vec<u8>,
+    clock: Arc<dyn Clock>,
     local: PerProcess<Local>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic while it is held leaves at worst a closed connection behind.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn now_s() -> f64 {
-    SystemClock.wall_s()
 }
 
 impl Local {
@@ -93,7 +91,13 @@ impl SqliteClient {
         drop(Database::open(&address)?);
         priority_steps.sort_unstable();
         let local = PerProcess::new(Local::new());
-        Ok(Self { address, priority_steps, local })
+        let clock = clock_of(&address);
+        Ok(Self { address, priority_steps, clock, local })
+    }
+
+    /// Seconds since the epoch by the file's clock.
+    pub(crate) fn now_s(&self) -> f64 {
+        self.clock.wall_s()
     }
 
     fn local(&self) -> &Local {
@@ -218,7 +222,7 @@ impl SqliteClient {
             })
             .collect();
         self.on(writer, |database| {
-            database.write(Commit::Durable, |transaction| messages::publish(transaction, &messages, now_s()))
+            database.write(Commit::Durable, |transaction| messages::publish(transaction, &messages, self.now_s()))
         })?;
         let bits = messages.iter().fold(0, |bits, message| bits | bit_of(message.queue.as_bytes()));
         self.ring(Word::Queues, bits);
@@ -242,7 +246,7 @@ impl SqliteClient {
             if expires_s.is_some() {
                 transaction.execute(
                     "UPDATE queues SET expires_s = ?2, used_s = ?3 WHERE id = ?1",
-                    rusqlite::params![id, expires_s, now_s()],
+                    rusqlite::params![id, expires_s, self.now_s()],
                 )?;
             }
             Ok(())
@@ -263,7 +267,7 @@ impl SqliteClient {
 
     /// The values of keys, in their order.
     pub fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
-        let now_s = now_s() as i64;
+        let now_s = self.now_s() as i64;
         self.read(|connection| keys.iter().map(|key| results::load(connection, key, now_s)).collect())
     }
 
@@ -276,7 +280,7 @@ impl SqliteClient {
         protected: bool,
         expires_s: Option<i64>,
     ) -> Result<()> {
-        let expires_s = expires_s.map(|seconds| now_s() as i64 + seconds);
+        let expires_s = expires_s.map(|seconds| self.now_s() as i64 + seconds);
         self.write(Commit::Durable, |transaction| {
             results::store(transaction, NewResult { key, value, is_success, protected, expires_s })
         })?;
@@ -291,19 +295,19 @@ impl SqliteClient {
 
     /// Adds to a number under a key, which counts from zero, and returns it.
     pub fn add(&self, key: &[u8], by: i64, expires_s: Option<i64>) -> Result<i64> {
-        let expires_s = expires_s.map(|seconds| now_s() as i64 + seconds);
+        let expires_s = expires_s.map(|seconds| self.now_s() as i64 + seconds);
         self.write(Commit::Durable, |transaction| results::add(transaction, key, by, expires_s))
     }
 
     /// Gives a key another time to end.
     pub fn expire(&self, key: &[u8], expires_s: Option<i64>) -> Result<()> {
-        let expires_s = expires_s.map(|seconds| now_s() as i64 + seconds);
+        let expires_s = expires_s.map(|seconds| self.now_s() as i64 + seconds);
         self.write(Commit::Durable, |transaction| results::expire(transaction, key, expires_s))
     }
 
     /// Says how many parts a chord has; it may be applied anew.
     pub fn set_chord_size(&self, chord: &str, size: i64, expires_s: Option<i64>) -> Result<()> {
-        let expires_s = expires_s.map(|seconds| now_s() + seconds as f64);
+        let expires_s = expires_s.map(|seconds| self.now_s() + seconds as f64);
         self.write(Commit::Durable, |transaction| chords::set_size(transaction, chord, size, expires_s))
     }
 
@@ -314,7 +318,7 @@ impl SqliteClient {
 
     /// Counts a part of a chord; true if it was the last one and the body is the caller's to send.
     pub fn add_chord_part(&self, part: &ChordPart<'_>) -> Result<Counted> {
-        self.write(Commit::Durable, |transaction| chords::add_part(transaction, part, now_s()))
+        self.write(Commit::Durable, |transaction| chords::add_part(transaction, part, self.now_s()))
     }
 
     /// The values of a chord's parts, in order.
@@ -324,12 +328,12 @@ impl SqliteClient {
 
     /// Prolongs the claim of a chord's body; false if it is no longer the token's.
     pub fn extend_chord_claim(&self, chord: &str, token: &str, claim_s: f64) -> Result<bool> {
-        self.write(Commit::Durable, |transaction| chords::extend(transaction, chord, token, now_s() + claim_s))
+        self.write(Commit::Durable, |transaction| chords::extend(transaction, chord, token, self.now_s() + claim_s))
     }
 
     /// The body was sent by the holder of a token: the parts can go.
     pub fn finish_chord(&self, chord: &str, token: &str) -> Result<()> {
-        self.write(Commit::Durable, |transaction| chords::finish(transaction, chord, token, now_s()))
+        self.write(Commit::Durable, |transaction| chords::finish(transaction, chord, token, self.now_s()))
     }
 
     // -- exchanges
@@ -351,7 +355,7 @@ impl SqliteClient {
 
     /// Sends a message to everybody who listens to an exchange now.
     pub fn broadcast(&self, exchange: &str, body: &[u8]) -> Result<()> {
-        self.write(Commit::Relaxed, |transaction| exchanges::broadcast(transaction, exchange, body, now_s()))?;
+        self.write(Commit::Relaxed, |transaction| exchanges::broadcast(transaction, exchange, body, self.now_s()))?;
         self.ring(Word::Queues, bit_of(FANOUT_NAME));
         Ok(())
     }
@@ -364,6 +368,35 @@ impl SqliteClient {
     /// Broadcasts after a number: their numbers, exchanges and bodies.
     pub fn broadcasts_after(&self, after: i64, most: usize) -> Result<Vec<(i64, String, Vec<u8>)>> {
         self.read(|connection| exchanges::broadcasts_after(connection, after, most))
+    }
+
+    // -- time
+
+    /// How far the file's clock was moved ahead, in seconds.
+    #[must_use]
+    pub fn clock_ahead_s(&self) -> f64 {
+        if self.address.durable { 0.0 } else { self.bell().map_or(0.0, |bell| bell.clock_ahead().as_secs_f64()) }
+    }
+
+    /// Moves the file's clock ahead for everybody who uses the file, and wakes them: what is due by then is due now.
+    ///
+    /// # Errors
+    ///
+    /// `Config` for a durable file, whose clock is the machine's, and where there is no side file to keep it.
+    pub fn move_clock(&self, by: Duration) -> Result<()> {
+        let refused = |why: &str| Err(Error::new(ErrorKind::Config, format!("the clock cannot be moved: {why}")));
+        if self.address.durable {
+            return refused("that of a durable file is the machine's");
+        }
+        let Some(bell) = self.bell().filter(|bell| bell.is_shared) else {
+            return refused("the folder allows no side file");
+        };
+        bell.move_clock(by);
+        // Whoever looks after this call finds nothing scheduled that is due.
+        self.write(Commit::Relaxed, |transaction| messages::promote(transaction, self.now_s()))?;
+        bell.ring(Word::Queues, ALL);
+        bell.ring(Word::Results, ALL);
+        Ok(())
     }
 
     // -- the file
@@ -380,7 +413,7 @@ impl SqliteClient {
 
     /// Deletes what is past its time; workers do so by themselves.
     pub fn tidy(&self) -> Result<bool> {
-        self.write(Commit::Relaxed, |transaction| maintenance::tidy(transaction, now_s()))
+        self.write(Commit::Relaxed, |transaction| maintenance::tidy(transaction, self.now_s()))
     }
 
     pub(crate) fn address(&self) -> &SqliteAddress {

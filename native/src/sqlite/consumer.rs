@@ -11,7 +11,7 @@ use super::liveness::Liveness;
 use super::messages::{self, Fetched, Source};
 use super::{maintenance, nodes};
 use crate::broker::Settlement;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::monotonic_ns;
 use crate::error::Result;
 
 /// How often a consumer signs, at most, and hands back what the dead held.
@@ -56,7 +56,7 @@ impl SqliteConsumer {
         for (index, queue) in queues.iter().enumerate() {
             sources.extend(state.sources.get(*queue).map(|id| Source { index: index as u16, id: *id }));
         }
-        let now_s = SystemClock.wall_s();
+        let now_s = client.now_s();
         let any = client.read(|connection| {
             let due = messages::next_due_s(connection)?.is_some_and(|due_s| due_s <= now_s);
             let mut head = connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM ready WHERE queue = ?1)")?;
@@ -101,7 +101,7 @@ impl SqliteConsumer {
     }
 
     fn sign(&self, client: &SqliteClient, state: &mut State) -> Result<()> {
-        let now_ns = SystemClock.monotonic_ns();
+        let now_ns = monotonic_ns();
         if state.pid != std::process::id() {
             let liveness = Liveness::open(&client.address().path).ok();
             *state = State { pid: std::process::id(), liveness, boot: nodes::boot_id(), ..State::default() };
@@ -117,7 +117,7 @@ impl SqliteConsumer {
                 node = nodes::sign_on(transaction, &self.owner, boot, now_ns, self.lease_ns)?;
                 liveness.map(|liveness| liveness.hold(node));
             }
-            let now_s = SystemClock.wall_s();
+            let now_s = client.now_s();
             let mut used =
                 transaction.prepare_cached("UPDATE queues SET used_s = ?2 WHERE id = ?1 AND expires_s IS NOT NULL")?;
             for queue in sources {

@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use super::bell::Bell;
 use super::{SqliteAddress, fork, schema};
@@ -37,7 +37,6 @@ pub(crate) struct Database {
     connection: Connection,
     path: PathBuf,
     is_durable: bool,
-    mode: Option<Commit>,
     inode: u64,
     busy_timeout: Duration,
     /// The side file, for the queue of writers.
@@ -72,8 +71,10 @@ impl Database {
             let text = format!("sqlite: {}: the file system does not allow write-ahead logging", path.display());
             return Err(Error::new(ErrorKind::Config, text));
         }
+        // A commit only appends to the log; who has to be sure waits for the disk afterwards, when others can write again.
+        let level = if address.durable { "NORMAL" } else { "OFF" };
         let settings = format!(
-            "PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; PRAGMA journal_size_limit = {LOG_KEPT_BYTES}; \
+            "PRAGMA synchronous = {level}; PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; PRAGMA journal_size_limit = {LOG_KEPT_BYTES}; \
              PRAGMA cache_size = -{CACHE_KIB}; PRAGMA temp_store = MEMORY; PRAGMA foreign_keys = OFF;"
         );
         connection.execute_batch(&settings).map_err(fail)?;
@@ -83,7 +84,6 @@ impl Database {
             connection,
             path: path.clone(),
             is_durable: address.durable,
-            mode: None,
             inode,
             busy_timeout,
             bell,
@@ -97,9 +97,15 @@ impl Database {
         commit: Commit,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
-        let _inside = self.begin(commit)?;
+        let _inside = self.begin()?;
         let outcome = work(&self.connection).and_then(|outcome| {
             self.connection.execute_batch("COMMIT")?;
+            Ok(outcome)
+        });
+        let outcome = outcome.and_then(|outcome| {
+            if commit == Commit::Durable && self.is_durable {
+                self.sync_log()?;
+            }
             Ok(outcome)
         });
         outcome.map_err(|error| {
@@ -112,7 +118,7 @@ impl Database {
     }
 
     /// Gets the write lock, in turn with others; a fork can happen while we wait.
-    fn begin(&mut self, commit: Commit) -> Result<fork::Inside> {
+    fn begin(&mut self) -> Result<fork::Inside> {
         let begun = Instant::now();
         let mut pause = ATTEMPT_MIN;
         if self.had_lock && self.bell.as_ref().is_some_and(Bell::is_anybody_hungry) {
@@ -123,7 +129,6 @@ impl Database {
             let attempt = self
                 .connection
                 .busy_timeout(Duration::ZERO)
-                .and_then(|()| self.set_mode(commit))
                 .and_then(|()| self.connection.execute_batch("BEGIN IMMEDIATE"));
             let restored = self.connection.busy_timeout(self.busy_timeout);
             match attempt.and(restored) {
@@ -166,22 +171,33 @@ impl Database {
 
     /// Rewrites the file without its holes.
     pub(crate) fn vacuum(&mut self) -> Result<()> {
-        self.set_mode(Commit::Durable).map_err(|error| refused(&self.path, &error))?;
         self.read(|connection| connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);"))
     }
 
-    fn set_mode(&mut self, commit: Commit) -> rusqlite::Result<()> {
-        if self.mode == Some(commit) {
+    /// Waits until the log is on the disk: all of it, whoever wrote it. Those who commit meanwhile need not wait for us,
+    /// and the kernel serves several who wait at once.
+    #[expect(unsafe_code, reason = "the log's file has no wrapper")]
+    fn sync_log(&self) -> rusqlite::Result<()> {
+        let mut log: *mut ffi::sqlite3_file = std::ptr::null_mut();
+        // SAFETY: the connection is open; this operation stores a pointer, which is valid as long as the connection is
+        // open and in this mode. A file that was opened has a table of methods.
+        let code = unsafe {
+            let code = ffi::sqlite3_file_control(
+                self.connection.handle(),
+                c"main".as_ptr(),
+                ffi::SQLITE_FCNTL_JOURNAL_POINTER,
+                (&raw mut log).cast(),
+            );
+            let methods = log.as_ref().and_then(|file| file.pMethods.as_ref());
+            match methods.and_then(|methods| methods.xSync) {
+                Some(sync) if code == ffi::SQLITE_OK => sync(log, ffi::SQLITE_SYNC_NORMAL),
+                _ => ffi::SQLITE_IOERR,
+            }
+        };
+        if code == ffi::SQLITE_OK {
             return Ok(());
         }
-        let level = match commit {
-            _ if !self.is_durable => "OFF",
-            Commit::Durable => "FULL",
-            Commit::Relaxed => "NORMAL",
-        };
-        self.connection.execute_batch(&format!("PRAGMA synchronous = {level}"))?;
-        self.mode = Some(commit);
-        Ok(())
+        Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some("the log cannot be synced".into())))
     }
 }
 

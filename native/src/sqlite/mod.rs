@@ -11,6 +11,7 @@
 //! * `messages.rs`, `nodes.rs`, `results.rs`, `exchanges.rs`: what is done inside a transaction;
 //! * `bell.rs`: waking other processes; `liveness.rs`: knowing that one is gone;
 //! * `fork.rs`: why a fork does no harm;
+//! * `side_clock.rs`: a clock that tests move ahead, for files that are not durable;
 //! * `session.rs`: the thread that owns the connection of a node, for the broker and the result store;
 //! * `client.rs`: the blocking handle of everybody else.
 
@@ -29,6 +30,7 @@ pub(crate) mod results;
 pub(crate) mod schema;
 mod serving;
 pub(crate) mod session;
+pub mod side_clock;
 
 use std::path::PathBuf;
 

@@ -155,7 +155,7 @@ fn work(shared: &Shared, address: SqliteAddress) {
         queue_order: QueueOrder::RoundRobin,
         visibility_timeout_s: 3600.0,
         owner: "worker".into(),
-        retry: retry.clone(),
+        retry,
         max_message_bytes: 1 << 30,
     };
     let broker = SqliteBroker::new(config, Arc::new(SystemClock)).expect("a broker");

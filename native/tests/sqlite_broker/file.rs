@@ -7,6 +7,7 @@ use pyworker_native::broker::Settlement;
 use pyworker_native::broker::sqlite::SqliteBroker;
 use pyworker_native::clock::Clock;
 use pyworker_native::clock::{ManualClock, SystemClock};
+use pyworker_native::sqlite::SqliteAddress;
 use pyworker_native::sqlite::client::SqliteClient;
 
 use super::{STEPS, SqliteFactory};
@@ -18,8 +19,8 @@ fn with_clock(factory: &SqliteFactory, setup: &Setup, clock: &ManualClock) -> Dr
     Driver::connected(Box::new(broker))
 }
 
-/// An envelope whose `eta` is so many seconds after the epoch.
-fn scheduled(id: &str, eta: &str) -> Vec<u8> {
+/// An envelope with an `eta`.
+pub fn scheduled(id: &str, eta: &str) -> Vec<u8> {
     let text = String::from_utf8(crate::support::message::envelope(id, 0)).expect("text");
     text.replace(r#""eta": null"#, &format!(r#""eta": "{eta}""#)).into_bytes()
 }
@@ -98,9 +99,10 @@ fn a_replaced_file_is_noticed() {
 fn several_may_make_the_file_at_once() {
     for _ in 0..8 {
         let factory = SqliteFactory::new(true);
+        let address = SqliteAddress { busy_timeout_ms: 60_000, ..factory.address() };
         let openers: Vec<_> = (0..6)
             .map(|number| {
-                let address = factory.address();
+                let address = address.clone();
                 std::thread::spawn(move || {
                     let client = SqliteClient::open(address, STEPS.to_vec())?;
                     client.publish([("q", 0, format!("from {number}").as_bytes())])
@@ -110,7 +112,7 @@ fn several_may_make_the_file_at_once() {
         for opener in openers {
             opener.join().expect("no panic").expect("opened and published");
         }
-        assert_eq!(SqliteClient::open(factory.address(), STEPS.to_vec()).expect("opens").size("q").expect("a size"), 6);
+        assert_eq!(SqliteClient::open(address, STEPS.to_vec()).expect("opens").size("q").expect("a size"), 6);
     }
 }
 

@@ -1,8 +1,9 @@
-//! The contract on a SQLite file, and what only the file promises.
+//! The contract on a SQLite file and on `memory://`, and what only they promise.
 
 mod file;
+mod memory;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -26,8 +27,12 @@ pub struct Folder(pub PathBuf);
 
 impl Folder {
     pub fn new() -> Self {
+        Self::below(&std::env::temp_dir())
+    }
+
+    pub fn below(parent: &Path) -> Self {
         let name = format!("pyworker-sqlite-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
+        let path = parent.join(name);
         std::fs::create_dir_all(&path).expect("a temporary folder");
         Self(path)
     }
@@ -53,6 +58,11 @@ pub struct SqliteFactory {
 impl SqliteFactory {
     pub fn new(durable: bool) -> Self {
         Self { folder: Folder::new(), nth: 0, durable, client: None, lock: None }
+    }
+
+    /// What `memory://` is: files in the machine's memory.
+    pub fn in_memory() -> Self {
+        Self { folder: Folder::below(Path::new("/dev/shm")), ..Self::new(false) }
     }
 
     pub fn address(&self) -> SqliteAddress {

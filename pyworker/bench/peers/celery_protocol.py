@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from pyworker.bench.errors import BenchError
@@ -19,6 +20,7 @@ TASK_NAME = "bench.task"
 _ROUND_TRIP_DEADLINE_S = 30.0
 _CHUNK = 500
 _KEPT_PROBLEMS = 20
+_PAST = datetime(2001, 1, 1, tzinfo=timezone.utc)
 #: Stands in a cloned message for the task's index; no message has it by chance.
 _INDEX_MARK = 987654321012345678
 
@@ -182,10 +184,15 @@ class CeleryClient:
 
     def _make_template(self) -> _Template:
         queue = f"{self._settings.queue}.template"
-        identifier = self._task.apply_async(self._arguments(_INDEX_MARK), queue=queue, **self._preload_options).id
+        eta = self._preload_options.get("eta")
+        # One that is due, because the others are not to be had back from a file.
+        options = {**self._preload_options, **({"eta": _PAST} if eta else {})}
+        identifier = self._task.apply_async(self._arguments(_INDEX_MARK), queue=queue, **options).id
         raw = self._store.pop(queue)
         if raw is None:
             raise BenchError("the client did not put its message where it was expected")
+        if eta:
+            raw = raw.replace(_PAST.isoformat().encode(), eta.isoformat().encode())
         return _Template(raw, identifier)
 
 

@@ -116,6 +116,8 @@ class HeartStep(bootsteps.StartStopStep):
 class MingleStep(Mingle):
     """Celery's mingle, done before the engine consumes: see :meth:`mingle`."""
 
+    #: Ours can broadcast as well.
+    compatible_transports = Mingle.compatible_transports | {"sqlite"}
     name = "celery.worker.consumer.mingle.Mingle"
     requires = (EventsStep,)
 
@@ -167,7 +169,7 @@ def _mailboxes(connection: Any, consumer: Any) -> int | None:
     """
     channel = connection.default_channel
     get_table = getattr(channel, "get_table", None)
-    if get_table is None:
+    if get_table is None or not getattr(channel, "tells_subscribers", True):
         return None
     own = f"{consumer.hostname}."
     try:

@@ -11,10 +11,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from pyworker.compat import adapt
 from pyworker.contrib.testing.tasks import ping
-from pyworker.current import allow_join_result, joins_block, set_joins_block
+from pyworker.current import allow_join_result, current_apps, joins_block, restore_current_apps, set_joins_block
 from pyworker.dispatch import Signal
 from pyworker.exceptions import ImproperlyConfigured
 from pyworker.signals import setup_logging
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from pyworker.worker.parent_loop import ParentLoop
 
 __all__ = ["TestWorkController", "start_worker", "test_worker_started", "test_worker_starting", "test_worker_stopped"]
+
+#: The apps that workers of this process run.
+_running: WeakSet[Celery] = WeakSet()
 
 WORKER_LOGLEVEL = os.environ.get("WORKER_LOGLEVEL", "error")
 
@@ -43,16 +47,8 @@ class _NoSignals(SignalInbox):
         """Take over nothing."""
 
 
-class TestWorkController(Runner):
-    """The worker; says when it is ready.
-
-    Attributes:
-        hostname: the node's name.
-        is_ready: set when it consumes, or when it could not start.
-        error: why it could not start.
-    """
-
-    __test__ = False
+class _Node(Runner):
+    """One life of the worker; says when it is ready."""
 
     def __init__(self, app: Celery, options: WorkerOptions) -> None:
         super().__init__(adapt(app), options)
@@ -78,6 +74,93 @@ class TestWorkController(Runner):
         self.is_ready.set()
 
 
+class TestWorkController:
+    """The worker, in a thread of its own.
+
+    Attributes:
+        app: the application.
+
+    Raises:
+        ImproperlyConfigured: another worker of this process runs the app: its result store writes through that one.
+    """
+
+    __test__ = False
+
+    def __init__(self, app: Celery, options: WorkerOptions) -> None:
+        if app in _running:
+            raise ImproperlyConfigured("a worker of this process runs this app already; make another app for another")
+        self.app = app
+        self._options = options
+        self._is_running = False
+        self._node = _Node(app, options)
+        self._thread = threading.Thread(target=self._node.run_until_stopped, name="pyworker-test-worker", daemon=True)
+
+    @property
+    def hostname(self) -> str:
+        """The node's name."""
+        return self._node.hostname
+
+    @property
+    def exit_code(self) -> int:
+        """What a process of its own would have ended with; known when it has stopped."""
+        return self._node.loop.exit_code
+
+    def start(self) -> None:
+        """Start it and return when it consumes.
+
+        Raises:
+            ImproperlyConfigured: the app's settings cannot be used.
+        """
+        _running.add(self.app)
+        self._is_running = True
+        with _logging_left_alone(self.app):
+            self._thread.start()
+            self._node.is_ready.wait()
+        if self._node.error is not None:
+            raise self._node.error
+        # Refused in the worker's thread alone would be right; in one process the test's own waiting comes first.
+        set_joins_block(False)
+
+    def request_shutdown(self) -> None:
+        """Begin a warm shutdown; for any thread."""
+        self._node.request_shutdown()
+
+    def stop(self, timeout: float) -> None:
+        """Let the running task end, then stop; again does nothing.
+
+        Args:
+            timeout: seconds that this may take.
+
+        Raises:
+            RuntimeError: it took longer.
+        """
+        if not self._is_running:
+            return
+        if self._node.error is None and self._thread.is_alive():
+            self.request_shutdown()
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            raise RuntimeError(
+                f"the worker's thread did not end within {timeout} s; raise shutdown_timeout if its task takes longer"
+            )
+        self._is_running = False
+        _running.discard(self.app)
+
+    def reload(self, timeout: float = 10.0) -> None:
+        """Start anew, so that tasks defined since are known; what was reserved is handed back and comes again.
+
+        Args:
+            timeout: seconds that the running task may take.
+
+        Raises:
+            RuntimeError: it took longer.
+        """
+        self.stop(timeout)
+        self._node = _Node(self.app, self._options)
+        self._thread = threading.Thread(target=self._node.run_until_stopped, name="pyworker-test-worker", daemon=True)
+        self.start()
+
+
 @contextmanager
 def start_worker(
     app: Celery,
@@ -92,7 +175,7 @@ def start_worker(
     queues: str | list[str] | tuple[str, ...] = (),
     **options: Any,
 ) -> Iterator[TestWorkController]:
-    """Run a worker in a thread for the time of a ``with`` block.
+    """Run a worker in a thread for the time of a ``with`` block, in which its app is the current one.
 
     Args:
         app: the application.
@@ -117,17 +200,11 @@ def start_worker(
         is_embedded=True, **options,
     )  # fmt: skip
     test_worker_starting.send(sender=app)
-    blocked_before = joins_block()
     worker = TestWorkController(app, wanted)
-    thread = threading.Thread(target=worker.run_until_stopped, name="pyworker-test-worker", daemon=True)
-    with _logging_left_alone(app):
-        thread.start()
-        worker.is_ready.wait()
+    blocked_before, apps_before = joins_block(), current_apps()
+    app.set_current()
     try:
-        if worker.error is not None:
-            raise worker.error
-        # Refused in the worker's thread alone would be right; in one process the test's own waiting comes first.
-        set_joins_block(False)
+        worker.start()
         test_worker_started.send(sender=app, worker=worker)
         if perform_ping_check:
             with allow_join_result():
@@ -135,21 +212,12 @@ def start_worker(
             assert answer == "pong"
         yield worker
     finally:
-        _stop(worker, thread, shutdown_timeout)
+        worker.stop(shutdown_timeout)
         set_joins_block(blocked_before)
+        restore_current_apps(apps_before)
         # The store was the worker's too: the next use opens a new one.
         app.close()
         test_worker_stopped.send(sender=app, worker=worker)
-
-
-def _stop(worker: TestWorkController, thread: threading.Thread, timeout_s: float) -> None:
-    if worker.error is None and thread.is_alive():
-        worker.request_shutdown()
-    thread.join(timeout_s)
-    if thread.is_alive():
-        raise RuntimeError(
-            f"the worker's thread did not end within {timeout_s} s; raise shutdown_timeout if its task takes longer"
-        )
 
 
 @contextmanager

@@ -86,7 +86,7 @@ def duration(seconds: float | None) -> str:
     """Return a duration, short."""
     if seconds is None:
         return _MISSING
-    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
+    return f"{seconds * 1000:.2f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
 def replies_text(replies: Iterable[dict[str, Any]] | None) -> str:

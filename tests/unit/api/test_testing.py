@@ -5,17 +5,25 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from datetime import datetime, timedelta
+from glob import glob
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pyworker import Celery
-from pyworker.contrib.testing.app import TestApp, setup_default_app
+from pyworker._native import NativeError
+from pyworker.contrib.testing.app import TestApp, discard_memory, setup_default_app
+from pyworker.contrib.testing.clock import TestClock
 from pyworker.contrib.testing.worker import start_worker
 from pyworker.current import find_current_app
-from pyworker.exceptions import ImproperlyConfigured
+from pyworker.exceptions import ImproperlyConfigured, TaskRevokedError
+from pyworker.transport.sqlite_file import open_file
+from pyworker.transport.sqlite_url import parse_sqlite_url
+from pyworker.worker.sqlite_config import SqliteAddress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from support.redis_server import RedisServer
@@ -23,10 +31,6 @@ if TYPE_CHECKING:
 _CONFTEST = """
 import pytest
 pytest_plugins = ["pyworker.contrib.pytest"]
-
-@pytest.fixture(scope="session")
-def celery_config():
-    return {{"broker_url": "{url}", "result_backend": "{url}"}}
 
 @pytest.fixture(scope="session")
 def celery_includes():
@@ -46,11 +50,13 @@ def test_a_task_of_the_test_itself(celery_app, celery_worker):
     def own(value):
         seen.append((value, os.getpid(), threading.current_thread().name))
         return value
-    celery_worker.request_shutdown()
+    celery_worker.reload()
+    own.delay("seen").get(timeout=20)
+    assert seen == [("seen", os.getpid(), "pyworker-test-worker")]
 
 def test_shared_tasks_run(celery_worker):
+    assert mul.delay(4, 4).get(timeout=20) == 16
     from pyworker import current_app
-    assert current_app.tasks[mul.name].delay(4, 4).get(timeout=20) == 16
     from included import found
     assert current_app.tasks[found.name].delay().get(timeout=20) == os.getpid()
 
@@ -67,6 +73,11 @@ def test_settings_of_one_test(celery_app, celery_worker):
 @pytest.mark.celery(task_always_eager=True)
 def test_without_a_worker(celery_app, depends_on_current_app):
     assert mul.delay(2, 2).get() == 4
+
+def test_time(celery_worker, celery_clock):
+    later = mul.apply_async((3, 3), countdown=3600)
+    celery_clock.advance(3601)
+    assert later.get(timeout=20) == 9
 
 def test_session(celery_session_worker, celery_session_app):
     assert celery_session_app.tasks[mul.name].delay(1, 1).get(timeout=20) == 1
@@ -91,8 +102,8 @@ def broken():
 """
 
 
-def test_a_projects_tests_have_the_fixtures(tmp_path: Path, server: RedisServer) -> None:
-    (tmp_path / "conftest.py").write_text(textwrap.dedent(_CONFTEST.format(url=server.url)))
+def test_a_projects_tests_have_the_fixtures(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(textwrap.dedent(_CONFTEST))
     (tmp_path / "test_project.py").write_text(_TESTS)
     (tmp_path / "included.py").write_text(_INCLUDED)
     done = subprocess.run(
@@ -100,7 +111,91 @@ def test_a_projects_tests_have_the_fixtures(tmp_path: Path, server: RedisServer)
         cwd=tmp_path, capture_output=True, text=True, check=False, env={"PATH": "/usr/bin", "PYTHONPATH": "."},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "6 passed" in done.stdout
+    assert "7 passed" in done.stdout
+
+
+def test_apps_without_a_broker_have_a_memory_of_their_own() -> None:
+    first, second = TestApp(), TestApp()
+    assert first.conf.broker_url.startswith("memory://")
+    assert first.conf.broker_url == first.conf.result_backend
+    assert first.conf.broker_url != second.conf.broker_url
+    named = TestApp(broker="redis://localhost:1")
+    assert (named.conf.broker_url, named.conf.result_backend) == ("redis://localhost:1", None)
+    assert TestApp(config={"broker_url": "redis://localhost:1"}).conf.result_backend is None
+
+
+@pytest.fixture
+def memory_app() -> Iterator[Celery]:
+    """An app on ``memory://`` that leaves nothing behind."""
+    app = TestApp()
+    yield app
+    app.close()
+    path = parse_sqlite_url(app.conf.broker_url, setting="broker_url").path
+    discard_memory(app)
+    assert glob(f"{path}*") == []
+
+
+def test_tasks_defined_later_are_known_after_a_reload(memory_app: Celery) -> None:
+    with start_worker(memory_app) as worker:
+        assert find_current_app() is memory_app
+
+        @memory_app.task(name="later", shared=False)
+        def later() -> str:
+            return "known"
+
+        worker.reload()
+        assert later.delay().get(timeout=20) == "known"
+        worker.reload()
+        assert later.delay().get(timeout=20) == "known"
+    assert worker.exit_code == 0
+
+
+def test_an_app_is_one_workers_at_a_time(memory_app: Celery) -> None:
+    for _ in range(2):
+        with start_worker(memory_app) as worker:
+            with pytest.raises(ImproperlyConfigured, match="runs this app already"), start_worker(memory_app):
+                pass
+            assert memory_app.tasks["celery.ping"].delay().get(timeout=20) == "pong"
+        assert worker.exit_code == 0
+
+
+def test_the_clock_decides_what_is_due_and_what_has_expired(memory_app: Celery) -> None:
+    clock = TestClock(memory_app)
+
+    @memory_app.task(name="when", shared=False)
+    def when() -> str:
+        return memory_app.now().isoformat()
+
+    too_late = when.apply_async(expires=1800, countdown=2400)
+    later = when.apply_async(countdown=3600)
+    begun = memory_app.now()
+    with start_worker(memory_app):
+        clock.wait_for_scheduled(2)
+        assert later.state == "PENDING"
+        clock.advance(timedelta(hours=1))
+        ran_at = datetime.fromisoformat(later.get(timeout=20))
+        assert ran_at - begun >= timedelta(hours=1)
+        with pytest.raises(TaskRevokedError):
+            too_late.get(timeout=20)
+        # What is published from now on counts from there.
+        assert memory_app.now() >= begun + timedelta(hours=1)
+        with pytest.raises(TimeoutError, match="0 of 1"):
+            clock.wait_for_scheduled(1, timeout=0)
+        clock.advance(86_400)
+        assert memory_app.AsyncResult(later.id).state == "PENDING"
+
+
+def test_a_clock_is_moved_ahead_and_only_that_of_memory(memory_app: Celery, tmp_path: Path) -> None:
+    clock = TestClock(memory_app)
+    for by in (-1, timedelta(seconds=-1), float("nan")):
+        with pytest.raises(ValueError, match="ahead"):
+            clock.advance(by)
+    file = open_file(SqliteAddress(path=str(tmp_path / "durable.db")), setting="test")
+    with pytest.raises(NativeError, match="durable"):
+        file.move_clock(1)
+    assert file.clock_ahead_s == 0
+    with pytest.raises(ImproperlyConfigured, match="memory://"):
+        TestClock(TestApp(broker=f"sqlite:///{tmp_path}/durable.db"))
 
 
 def make_app(server: RedisServer, **settings: Any) -> Celery:
