@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: soak help setup demo test test-rust lint format bench bench-micro wheel wheels sdist check-wheel fuzz compat redis-versions chaos profile lock clean
+.PHONY: soak help setup demo test test-rust conformance lint format bench bench-micro wheel wheels sdist check-wheel fuzz compat chaos profile lock clean redis-versions
 
 PYTHON ?= python3
 VENV := .venv
@@ -26,6 +26,9 @@ test: setup ## Run the Rust and Python tests (PYTEST_ARGS="-k name" narrows the 
 
 test-rust: ## Run the Rust tests alone; needs no Python
 	@$(CARGO_TEST)
+
+conformance: setup ## The same scenarios on every broker that can be had here; writes the table in docs/brokers.md
+	@scripts/conformance $(PYTEST_ARGS)
 
 lint: setup ## Check style, types, clippy and the stub of the native core
 	@scripts/lint

@@ -271,6 +271,52 @@ class ChildLink:
         """Take no further job (memory or task limit reached): ``next_job`` returns None from now on."""
 
 @final
+class KombuLink:
+    """Where the engine and the thread that owns one of kombu's connections meet; one link for each engine.
+
+    Both sides cross once per batch. Everything but the constructor is the thread's.
+    """
+
+    def __new__(cls) -> KombuLink: ...
+    def exchange(
+        self,
+        deliveries: Sequence[tuple[int, int, int, bytes, bytes, bytes, str, str]],
+        confirmed: int,
+    ) -> tuple[int, list[tuple[int, str]], list[tuple[int, str, bool]], bool]:
+        """Hand messages over, confirm ends and take what is wanted next.
+
+        Args:
+            deliveries: tag (never used twice), index of the queue, earlier deliveries, headers and properties as JSON
+                objects, body, content type, content encoding; in order.
+            confirmed: how many of the ends taken earlier are done, the oldest first.
+
+        Returns:
+            How many messages the engine can take now; ends of deliveries in order, each a tag with ``ack``, ``reject``,
+            ``requeue`` or ``release``; queues to begin (True) or end consuming from, with index and name; whether the
+            connection is to be closed.
+        """
+
+    def connected(self) -> None:
+        """Tell that the broker is consumed from."""
+
+    def disconnected(self, text: str, retry_in_s: float | None) -> None:
+        """Tell that the connection is gone or cannot be made: every delivery that came over it is void.
+
+        Args:
+            text: why.
+            retry_in_s: seconds until the next attempt, ``None`` for never.
+        """
+
+    def degraded(self, text: str) -> None:
+        """Tell something for the worker's log, as a warning."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait without the GIL until the engine wants something."""
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when the engine wants something; :meth:`exchange` silences it."""
+
+@final
 class RedisPublisher:
     """Publishes task messages to Redis in kombu's layout; safe across threads and forks.
 

@@ -2,6 +2,7 @@
 
 pub mod amqp;
 
+use crate::broker::kombu::KombuBrokerConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::settings::{CredentialSource, SentinelSettings, TlsSettings};
 use crate::sqlite::{SqliteBrokerConfig, SqliteResultConfig};
@@ -116,6 +117,8 @@ pub enum BrokerConfig {
     Sqlite(SqliteBrokerConfig),
     /// RabbitMQ.
     Amqp(amqp::AmqpBrokerConfig),
+    /// A transport of kombu's, driven by a Python thread.
+    Kombu(KombuBrokerConfig),
 }
 
 /// Which result store.
@@ -170,7 +173,7 @@ pub struct PrefetchConfig {
     pub multiplier: u32,
     /// `--disable-prefetch`: reserve only what can start at once.
     pub strict: bool,
-    /// The reserve grows to what the pool starts within this time.
+    /// The reserve grows to what the pool starts within this time; zero: never, and nothing is handed back early.
     pub window_s: f64,
     /// After a lost connection the count is lower while tasks run (`worker_enable_prefetch_count_reduction`).
     pub reduces_after_loss: bool,
@@ -217,8 +220,8 @@ impl EngineConfig {
         if self.tasks.len() > usize::from(u16::MAX) {
             return fail("tasks: more than 65535 registered tasks");
         }
-        if !(self.prefetch.window_s > 0.0 && self.prefetch.window_s.is_finite()) {
-            return fail("prefetch window: must be a positive number of seconds");
+        if !(self.prefetch.window_s >= 0.0 && self.prefetch.window_s.is_finite()) {
+            return fail("prefetch window: must be a number of seconds, not negative");
         }
         for task in &self.tasks {
             if task.rate_limit_per_s.is_some_and(|per_s| !(per_s > 0.0 && per_s.is_finite())) {
@@ -227,6 +230,7 @@ impl EngineConfig {
         }
         match &self.broker {
             BrokerConfig::Amqp(amqp) => amqp.validate()?,
+            BrokerConfig::Kombu(kombu) => kombu.validate()?,
             BrokerConfig::Redis(redis) => {
                 if redis.queues.is_empty() {
                     return fail("queues: at least one queue is needed");

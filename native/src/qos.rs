@@ -163,6 +163,7 @@ impl PrefetchLedger {
     pub fn excess(&self) -> u32 {
         match self.floor() {
             None => 0,
+            Some(_) if self.config.window_s == 0.0 => 0,
             Some(floor) => self.unstarted().saturating_sub(floor),
         }
     }
@@ -201,6 +202,16 @@ mod tests {
             ledger.on_run_time(5.0);
         }
         assert_eq!(ledger.target(PoolLoad::default()), 8);
+    }
+
+    #[test]
+    fn without_a_window_the_reserve_is_celerys_count() {
+        let config = PrefetchConfig { window_s: 0.0, ..ledger(4, false).config };
+        let mut ledger = PrefetchLedger::new(config, 2);
+        ledger.on_run_time(0.000_1);
+        assert_eq!(ledger.target(PoolLoad::default()), 8);
+        (0..12).for_each(|_| ledger.on_received(1));
+        assert_eq!(ledger.excess(), 0);
     }
 
     #[test]

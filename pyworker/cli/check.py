@@ -1,4 +1,4 @@
-"""``pyworker check``: which lane every task is in, and why. Starts nothing and connects to nothing."""
+"""``pyworker check``: how the broker is reached, which lane every task is in, and why. Connects to nothing."""
 
 from __future__ import annotations
 
@@ -11,25 +11,43 @@ from rich.console import Console
 from rich.table import Table
 
 from pyworker.cli.option_types import GroupedCommand
+from pyworker.exceptions import ImproperlyConfigured
+from pyworker.transport.native_paths import KnowsBrokerPath
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyworker.cli.context import CliContext
-    from pyworker.worker.protocol import TaskSpec
+    from pyworker.worker.protocol import TaskSpec, WorkerApp
 
 
 @click.command(cls=GroupedCommand)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 @click.pass_context
 def check(ctx: click.Context, /, as_json: bool) -> None:
-    """Show every task's lane and the reasons."""
+    """Show the way to the broker, every task's lane and the reasons."""
     context: CliContext = ctx.obj
-    tasks = sorted(context.worker_app().tasks(), key=lambda task: task.name)
+    app = context.worker_app()
+    tasks = sorted(app.tasks(), key=lambda task: task.name)
+    broker = _broker(app)
     if as_json:
-        click.echo(json.dumps({"tasks": [_as_dict(task) for task in tasks]}, indent=2))
+        click.echo(json.dumps({"broker": broker, "tasks": [_as_dict(task) for task in tasks]}, indent=2))
     else:
+        click.echo(f"Broker: {broker['transport']}, {broker['path']} ({broker['reason']})\n")
         _print_table(tasks, no_color=context.no_color)
+
+
+def _broker(app: WorkerApp) -> dict[str, str]:
+    """How a worker would reach the broker, and why so."""
+    if not isinstance(app, KnowsBrokerPath):
+        return {"transport": "unknown", "path": "unknown", "reason": "the application does not say"}
+    try:
+        path = app.broker_path()
+    except ImproperlyConfigured as error:
+        return {"transport": "none", "path": "refused", "reason": str(error)}
+    return {
+        "transport": path.transport, "path": "native" if path.is_native else "through kombu", "reason": path.reason
+    }  # fmt: skip
 
 
 def _as_dict(task: TaskSpec) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pyworker.exceptions import ImproperlyConfigured
-from pyworker.redacting import without_password
+from pyworker.transport.native_paths import path_of_settings
 
 if TYPE_CHECKING:
     from pyworker.conf import Settings
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 #: An encoded message: queue, priority, envelope.
 Outgoing = tuple[str, int, bytes]
 
-#: Modules by scheme; loaded when first used.
-_MODULES = dict.fromkeys(("redis", "redis+socket", "socket", "unix", "rediss", "sentinel"), "pyworker.publish.redis")
 _SQLITE_SCHEMES = frozenset({"sqlite", "memory"})
 
 
@@ -63,11 +61,11 @@ class Outlet(Protocol):
         time_limits: tuple[Any, Any],
         ignore_result: bool | None,
         repr_levels: int,
-    ) -> Template:
-        """Make the constant parts of a task's messages."""
+    ) -> Template | None:
+        """Make the constant parts of a task's messages; ``None`` where kombu writes them."""
 
-    def wrap(self, message: Message, destination: Destination) -> Outgoing:
-        """Encode any message; a compression is added to its headers."""
+    def wrap(self, message: Message, destination: Destination) -> Outgoing | None:
+        """Encode any message; a compression is added to its headers. ``None`` where kombu does it."""
 
     def push(self, outgoing: Outgoing, retry: bool | None = None, policy: Mapping[str, Any] | None = None) -> None:
         """Publish one message.
@@ -98,13 +96,11 @@ def make_outlet(conf: Settings) -> Outlet:
         raise ImproperlyConfigured("broker_url is not set")
     # A list of alternate URLs is of one kind; its transport looks closer.
     first = url if isinstance(url, str) else next(iter(url), "")
+    if not path_of_settings(conf, url).is_native:
+        return cast("Outlet", import_module("pyworker.publish.kombu").KombuOutlet())
     scheme = str(first).partition("://")[0].lower()
     if scheme in ("amqp", "pyamqp", "librabbitmq", "amqps"):
         return cast("Outlet", import_module("pyworker.publish.amqp").AmqpOutlet(conf, url))
     if scheme in _SQLITE_SCHEMES:
         return cast("Outlet", import_module("pyworker.publish.sqlite").SqliteOutlet(conf, url))
-    if scheme not in _MODULES:
-        raise ImproperlyConfigured(
-            f"broker_url: no transport for {without_password(scheme)!r}; redis://, amqp:// and sqlite:// are known"
-        )
-    return cast("Outlet", import_module(_MODULES[scheme]).RedisOutlet(conf, url))
+    return cast("Outlet", import_module("pyworker.publish.redis").RedisOutlet(conf, url))

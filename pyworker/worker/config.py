@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from pyworker.transport.amqp_config import AmqpBrokerConfig, AmqpResultConfig
+    from pyworker.worker.kombu_config import KombuBrokerConfig
     from pyworker.worker.redis_config import CredentialSource, SentinelSettings, TlsSettings
     from pyworker.worker.sqlite_config import SqliteBrokerConfig, SqliteResultConfig
 
@@ -130,6 +131,15 @@ class PrefetchConfig:
     max_reserved_bytes: int = 256 * 1024 * 1024
 
 
+def prefetch_window_s(broker_kind: str) -> float:
+    """Return the window of a broker's reserve.
+
+    Behind kombu a message that goes back costs what publishing costs, and counts as a delivery: the reserve is Celery's
+    there and never grows.
+    """
+    return 0.0 if broker_kind == "kombu" else PrefetchConfig.window_s
+
+
 @dataclass(frozen=True, kw_only=True)
 class ShutdownConfig:
     """How a cold shutdown begins; read by the runner, not by the native side."""
@@ -145,7 +155,7 @@ class EngineConfig:
     """Everything the engine needs to know."""
 
     hostname: str
-    broker: RedisBrokerConfig | AmqpBrokerConfig | SqliteBrokerConfig
+    broker: RedisBrokerConfig | AmqpBrokerConfig | SqliteBrokerConfig | KombuBrokerConfig
     results: RedisResultConfig | SqliteResultConfig | AmqpResultConfig | None
     tasks: tuple[TaskConfig, ...]
     pool: PoolConfig

@@ -30,6 +30,7 @@ from pyworker.signals import (
     worker_shutdown,
     worker_shutting_down,
 )
+from pyworker.transport.native_paths import BrokerPath, path_of_settings
 from pyworker.worker.broadcasts import Broadcasts, inbox_of
 from pyworker.worker.config import EngineConfig, Lane
 from pyworker.worker.native_child import start_native_child, stop_native_child
@@ -42,6 +43,7 @@ from pyworker.worker.native_config import (
     require_pool,
 )
 from pyworker.worker.native_deliveries import NativeDeliveries
+from pyworker.worker.native_kombu import KombuApplication
 from pyworker.worker.native_monitoring import NativeMonitoring
 from pyworker.worker.native_refusals import refuse_settings, refuse_tasks, warn_of_settings
 from pyworker.worker.node_name import default_node_name, expand_host, expand_node
@@ -59,7 +61,7 @@ logger = logging.getLogger("celery.worker")
 strategy_logger = logging.getLogger("celery.worker.strategy")
 
 
-class NativeWorkerApp:
+class NativeWorkerApp(KombuApplication):
     """Lets the engine run a :class:`pyworker.Celery` application."""
 
     def __init__(self, app: Celery) -> None:
@@ -124,6 +126,11 @@ class NativeWorkerApp:
             time_limit_s=_seconds(task.time_limit or options.time_limit_s),
             rate_limit_per_s=None if is_unlimited else per_second(task.rate_limit, task.name),
         )
+
+    def broker_path(self) -> BrokerPath:
+        """Return how the broker is reached."""
+        conf = self.app.conf
+        return path_of_settings(conf, conf.broker_read_url or conf.broker_url)
 
     def engine_config(self) -> EngineConfig:
         """Return the engine's configuration; the same object from the second call on."""
@@ -202,7 +209,7 @@ class NativeWorkerApp:
 
     def _declare_queues(self) -> None:
         """Bind queues with exchanges of their own; others are found without a binding."""
-        if self.engine_config().broker.kind == "amqp":
+        if self.engine_config().broker.kind in ("amqp", "kombu"):
             return  # declared before they were consumed from
         router, names = Router(self.app.conf), self.engine_config().queue_names
         bound = [queue for queue in map(router.queue, names) if queue.exchange != queue.name]
@@ -254,7 +261,7 @@ class NativeWorkerApp:
     def control_mailbox(self) -> Mailbox | None:
         """Return the mailbox, None when ``worker_enable_remote_control`` is off."""
         conf = self.app.conf
-        if not conf.worker_enable_remote_control:
+        if not conf.worker_enable_remote_control or not self.broker_connection().supports_exchange_type("fanout"):
             return None
         return Mailbox(
             conf.control_exchange, type="fanout", accept=conf.accept_content, serializer=conf.task_serializer,

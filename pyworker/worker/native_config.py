@@ -13,6 +13,7 @@ from pyworker.exceptions import ImproperlyConfigured
 from pyworker.routing import Router, direct_queue
 from pyworker.transport.amqp_config import AmqpResultConfig
 from pyworker.transport.amqp_url import is_amqp
+from pyworker.transport.native_paths import loadable, path_of_settings
 from pyworker.transport.redis_settings import broker_address
 from pyworker.transport.sqlite_settings import sqlite_broker
 from pyworker.transport.sqlite_url import is_sqlite_url
@@ -28,8 +29,10 @@ from pyworker.worker.config import (
     RetryPolicy,
     ShutdownConfig,
     TaskConfig,
+    prefetch_window_s,
 )
 from pyworker.worker.native_amqp import amqp_broker
+from pyworker.worker.native_kombu import kombu_broker
 from pyworker.worker.sqlite_config import SqliteBrokerConfig, SqliteResultConfig
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
     from pyworker.app import Celery
     from pyworker.transport.amqp_config import AmqpBrokerConfig
+    from pyworker.worker.kombu_config import KombuBrokerConfig
     from pyworker.worker.protocol import TaskSpec, WorkerOptions
 
 _VISIBILITY_TIMEOUT_S = 3600.0
@@ -55,10 +59,10 @@ def engine_config(
         ImproperlyConfigured: a setting is unusable; names it.
     """
     conf = app.conf
-    multiplier = options.prefetch_multiplier
+    broker = _broker(app, hostname, options)
     return EngineConfig(
         hostname=hostname,
-        broker=_broker(app, hostname, options),
+        broker=broker,
         results=_results(app),
         tasks=tuple(
             TaskConfig(
@@ -78,9 +82,10 @@ def engine_config(
             up_timeout_s=conf.worker_proc_alive_timeout,
         ),
         prefetch=PrefetchConfig(
-            multiplier=int(conf.worker_prefetch_multiplier if multiplier is None else multiplier),
+            multiplier=_multiplier(app, options),
             strict=bool(options.disable_prefetch or conf.worker_disable_prefetch),
             reduces_after_loss=bool(conf.worker_enable_prefetch_count_reduction),
+            window_s=prefetch_window_s(broker.kind),
         ),
         notice_received=notices_receipts,
         eta_task_limit=conf.worker_eta_task_limit,
@@ -89,6 +94,11 @@ def engine_config(
             soft_on_idle=bool(conf.worker_enable_soft_shutdown_on_idle),
         ),
     )
+
+
+def _multiplier(app: Celery, options: WorkerOptions) -> int:
+    given = options.prefetch_multiplier
+    return int(app.conf.worker_prefetch_multiplier if given is None else given)
 
 
 def concurrency(app: Celery, options: WorkerOptions) -> int:
@@ -132,7 +142,11 @@ def queue_names(app: Celery, options: WorkerOptions, hostname: str | None = None
 def is_broadcast(app: Celery, name: str) -> bool:
     """Whether a queue gets broadcasts that the broker keeps for nobody (:mod:`pyworker.worker.broadcasts`)."""
     conf = app.conf
-    return Router(conf).queue(name).exchange_type == "fanout" and not is_amqp(conf.broker_read_url or conf.broker_url)
+    url = conf.broker_read_url or conf.broker_url
+    if Router(conf).queue(name).exchange_type != "fanout" or is_amqp(url):
+        return False
+    # kombu's transports keep a queue for each worker themselves.
+    return path_of_settings(conf, url).is_native
 
 
 def broadcast_names(app: Celery, options: WorkerOptions) -> list[str]:
@@ -171,19 +185,19 @@ def require_pool(app: Celery, options: WorkerOptions) -> None:
 
 def _broker(
     app: Celery, hostname: str, options: WorkerOptions
-) -> RedisBrokerConfig | AmqpBrokerConfig | SqliteBrokerConfig:
+) -> RedisBrokerConfig | AmqpBrokerConfig | SqliteBrokerConfig | KombuBrokerConfig:
     conf = app.conf
-    if is_sqlite_url(conf.broker_read_url or conf.broker_url):
-        return sqlite_broker(
-            conf,
-            conf.broker_read_url or conf.broker_url,
-            dict(conf.broker_transport_options or {}),
-            hostname=hostname,
-            queues=queue_names(app, options, hostname),
-        )
     url = conf.broker_read_url or conf.broker_url
     if not url:
         raise ImproperlyConfigured("broker_url is not set")
+    path = path_of_settings(conf, url)
+    if not path.is_native:
+        loadable(app.connection_for_read)
+        count = concurrency(app, options) * _multiplier(app, options)
+        return kombu_broker(app, path.reason, queue_names(app, options, hostname), count, connection_retry(conf))
+    if is_sqlite_url(url):
+        options_given = dict(conf.broker_transport_options or {})
+        return sqlite_broker(conf, url, options_given, hostname=hostname, queues=queue_names(app, options, hostname))
     if is_amqp(url):
         return amqp_broker(app, url, hostname, queue_names(app, options, hostname), connection_retry(conf))
     transport: dict[str, Any] = dict(conf.broker_transport_options or {})

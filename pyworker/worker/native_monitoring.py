@@ -156,6 +156,8 @@ class NativeMonitoring:
             conf.control_exchange, type="fanout", accept=conf.accept_content, serializer=conf.task_serializer
         )
         with self._node.connect() as connection:
+            if not connection.supports_exchange_type("fanout"):
+                return []
             neighbours = _mailboxes(connection, mailbox, self._node.hostname)
             if neighbours == 0:
                 return []

@@ -17,6 +17,9 @@ from pyworker.worker.child import run_child
 from pyworker.worker.connection_log import ConnectionLog
 from pyworker.worker.control import ControlMailbox
 from pyworker.worker.forkserver import ForkServer, start_fork_server
+from pyworker.worker.kombu_carrier import KombuCarrier
+from pyworker.worker.kombu_config import KombuBrokerConfig
+from pyworker.worker.kombu_consuming import KombuSource
 from pyworker.worker.operated import OperatedApp
 from pyworker.worker.parent_loop import ParentLoop
 from pyworker.worker.pidfile import EXIT_CANNOT_CREATE, Pidfile, PidfileLocked
@@ -50,6 +53,7 @@ class Runner:
         self._is_solo = options.pool == "solo"
         self._mailbox: ControlMailbox | None = None
         self._watcher: QueueWatcher | None = None
+        self._carrier: KombuCarrier | None = None
         self._pidfile = Pidfile(options.pidfile) if options.pidfile else None
 
     def run(self) -> int:
@@ -91,6 +95,8 @@ class Runner:
         if isinstance(self.app, OperatedApp):
             self.app.before_consuming()
         self._open_probes(config)
+        if isinstance(config.broker, KombuBrokerConfig) and isinstance(self.app, KombuSource):
+            self._carrier = KombuCarrier(self.app, config.broker)
         self.loop = self._make_loop(config)
         self.loop.inbox.install(
             # Closing a terminal must end the worker, not send it into the background.
@@ -156,6 +162,8 @@ class Runner:
     def _loop_and_stop(self) -> None:
         try:
             self.engine.start()
+            if self._carrier is not None:
+                self._carrier.start()
             self.loop.run()
         finally:
             if self.loop.phase is not Phase.HARD:
@@ -165,6 +173,8 @@ class Runner:
                 if self._pidfile is not None:
                     self._pidfile.release()
                 os._exit(self.loop.exit_code)
+            if self._carrier is not None:
+                self._carrier.stop()
             if self._watcher is not None:
                 self._watcher.stop()
             if self._mailbox is not None:

@@ -16,7 +16,9 @@
 //!
 //! The suite in `native/tests/broker_conformance.rs` is this contract as code; every native broker runs it.
 
+mod adoption;
 pub mod amqp;
+pub mod kombu;
 pub mod redis;
 pub mod sqlite;
 

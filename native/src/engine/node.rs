@@ -391,6 +391,9 @@ impl Node {
             crate::config::BrokerConfig::Amqp(amqp) => {
                 amqp.queues.get(usize::from(queue)).map_or("", |queue| queue.name.as_str())
             }
+            crate::config::BrokerConfig::Kombu(kombu) => {
+                kombu.queues.get(usize::from(queue)).map_or("", String::as_str)
+            }
             crate::config::BrokerConfig::Redis(redis) => {
                 redis.queues.get(usize::from(queue)).map_or("", String::as_str)
             }

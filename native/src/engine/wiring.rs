@@ -7,6 +7,7 @@ use mio::{Poll, Waker};
 
 use crate::broker::Broker;
 use crate::broker::amqp::AmqpBroker;
+use crate::broker::kombu::KombuBroker;
 use crate::broker::redis::RedisBroker;
 use crate::broker::sqlite::SqliteBroker;
 use crate::clock::{Clock, SystemClock};
@@ -44,6 +45,7 @@ pub fn build(config: EngineConfig, fork_server: OwnedFd) -> Result<(Node, Arc<Sh
     let mut session = None;
     let broker: Box<dyn Broker> = match &config.broker {
         BrokerConfig::Amqp(amqp) => Box::new(AmqpBroker::new(amqp.clone(), Arc::clone(&clock))?),
+        BrokerConfig::Kombu(kombu) => Box::new(KombuBroker::new(kombu.clone())),
         BrokerConfig::Redis(redis) => Box::new(RedisBroker::new(RedisBrokerConfig::clone(redis), Arc::clone(&clock))),
         BrokerConfig::Sqlite(sqlite) => {
             let broker = SqliteBroker::new(sqlite.clone(), Arc::clone(&clock))?;

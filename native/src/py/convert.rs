@@ -6,6 +6,7 @@ use pyo3::types::PyAny;
 
 use super::convert_amqp::{amqp_broker, amqp_results};
 use super::errors::to_python;
+use super::kombu;
 use super::redis_settings;
 use super::sqlite;
 use crate::config::{
@@ -87,6 +88,7 @@ fn broker(object: &Bound<'_, PyAny>) -> PyResult<BrokerConfig> {
     let kind: String = field(object, "kind")?;
     match kind.as_str() {
         "amqp" => amqp_broker(object).map(BrokerConfig::Amqp),
+        "kombu" => kombu::broker(object).map(BrokerConfig::Kombu),
         "sqlite" => sqlite::broker(object).map(BrokerConfig::Sqlite),
         _ => redis_broker(object).map(|redis| BrokerConfig::Redis(Box::new(redis))),
     }

@@ -7,6 +7,7 @@ mod convert_amqp;
 mod cython;
 mod engine;
 mod errors;
+mod kombu;
 mod probes;
 mod publisher;
 mod publisher_amqp;
@@ -29,6 +30,8 @@ mod _native {
     use super::engine::{Engine, PyNotice};
     #[pymodule_export]
     use super::errors::NativeError;
+    #[pymodule_export]
+    use super::kombu::KombuLink;
     #[pymodule_export]
     use super::publisher::RedisPublisher;
     #[pymodule_export]

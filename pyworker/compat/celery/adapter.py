@@ -12,11 +12,12 @@ from kombu.serialization import prepare_accept_content
 
 from pyworker.compat.celery import child
 from pyworker.compat.celery.banner import startup_banner
-from pyworker.compat.celery.broker_choice import broker_config
+from pyworker.compat.celery.broker_choice import broker_config, broker_path
 from pyworker.compat.celery.calls import CallDesk
 from pyworker.compat.celery.control import PanelControl
 from pyworker.compat.celery.deliveries import Deliveries
 from pyworker.compat.celery.events import TaskEvents
+from pyworker.compat.celery.kombu_settings import KombuApplication
 from pyworker.compat.celery.options import worker_arguments
 from pyworker.compat.celery.receipts import ReceiptLog
 from pyworker.compat.celery.request_facade import Requests
@@ -26,7 +27,14 @@ from pyworker.compat.celery.task_specs import task_configs, task_specs, watched_
 from pyworker.compat.celery.urls import require_urls
 from pyworker.compat.celery.versions import require_supported
 from pyworker.compat.celery.worker_facade import make_worker
-from pyworker.worker.config import EngineConfig, Lane, PoolConfig, PrefetchConfig, ShutdownConfig
+from pyworker.worker.config import (
+    EngineConfig,
+    Lane,
+    PoolConfig,
+    PrefetchConfig,
+    ShutdownConfig,
+    prefetch_window_s,
+)
 from pyworker.worker.engine_clock import let_engine_keep
 
 if TYPE_CHECKING:
@@ -35,13 +43,14 @@ if TYPE_CHECKING:
     from kombu.pidbox import Mailbox
 
     from pyworker._native import ChildLink, Engine, Notice
+    from pyworker.transport.native_paths import BrokerPath
     from pyworker.worker.control import ControlledWorker
     from pyworker.worker.protocol import TaskRunner, TaskSpec, Verdict, WorkerOptions
 
 logger = get_logger("celery.worker")
 
 
-class CeleryWorkerApp:
+class CeleryWorkerApp(KombuApplication):
     """Lets the engine run a Celery application. One per process, as Celery's own worker state.
 
     Args:
@@ -96,6 +105,10 @@ class CeleryWorkerApp:
             )
         return self._specs
 
+    def broker_path(self) -> BrokerPath:
+        """Return how the broker is reached."""
+        return broker_path(self.app)
+
     def engine_config(self) -> EngineConfig:
         """Return the engine's configuration; the same object from the second call on."""
         if self._config is None:
@@ -106,9 +119,10 @@ class CeleryWorkerApp:
         worker, conf = self._worker, self.app.conf
         specs = self.tasks()
         self._receipts = ReceiptLog(specs)
+        broker = broker_config(self.app, self.hostname, worker.consumer.initial_prefetch_count)
         return EngineConfig(
             hostname=self.hostname,
-            broker=broker_config(self.app, self.hostname),
+            broker=broker,
             results=result_config(self.app),
             tasks=task_configs(specs, watched_tasks(self.app, specs)),
             pool=PoolConfig(
@@ -123,6 +137,7 @@ class CeleryWorkerApp:
                 strict=bool(conf.get("worker_disable_prefetch")),
                 # Celery 5.3 does not know the setting.
                 reduces_after_loss=bool(conf.get("worker_enable_prefetch_count_reduction", True)),
+                window_s=prefetch_window_s(broker.kind),
             ),
             notice_received=self._receipts.is_wanted,
             eta_task_limit=conf.get("worker_eta_task_limit"),
@@ -156,6 +171,7 @@ class CeleryWorkerApp:
         consumer = self._worker.consumer
         names = [spec.name for spec in self.tasks()]
         consumer.task_indexes = {name: index for index, name in enumerate(names)}
+        consumer.broker_kind = self.engine_config().broker.kind
         consumer.ignores_rate_limits = bool(self.app.conf.worker_disable_rate_limits)
         self._events = TaskEvents(consumer, names)
         self._events.engine = engine
@@ -186,8 +202,8 @@ class CeleryWorkerApp:
 
     def on_ready(self, worker: object) -> None:
         """Declare the queues, start the application's boot steps and send ``worker_ready``."""
-        if self.engine_config().broker.kind != "amqp":
-            # RabbitMQ's queues were declared before they were consumed from.
+        if self.engine_config().broker.kind not in ("amqp", "kombu"):
+            # There the queues were declared before they were consumed from.
             self._declare_queues()
         self._worker.start_steps()
 
@@ -260,7 +276,8 @@ class CeleryWorkerApp:
 
     def control_mailbox(self) -> Mailbox | None:
         """Return Celery's own mailbox, ``None`` when ``worker_enable_remote_control`` is off."""
-        return self.app.control.mailbox if self.app.conf.worker_enable_remote_control else None
+        has_fanout = self.app.connection_for_read().supports_exchange_type("fanout")
+        return self.app.control.mailbox if has_fanout and self.app.conf.worker_enable_remote_control else None
 
     def control_command(self, name: str, arguments: Mapping[str, Any], worker: ControlledWorker) -> Any:
         """Run a command of Celery's panel or of the application."""

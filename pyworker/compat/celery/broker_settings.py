@@ -1,7 +1,7 @@
 """The broker's settings of a Celery application, as the engine takes them.
 
 A native transport is used only where the settings are plain data and the transport is kombu's own for Redis, with or
-without Sentinel; everything else is refused by name, never approximated.
+without Sentinel; everything else goes through kombu (:class:`NotNative`), never approximated.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from kombu.utils.url import url_to_parts
 
 from pyworker.exceptions import ImproperlyConfigured
 from pyworker.redacting import after_credentials
+from pyworker.transport.native_paths import NotNative
 from pyworker.transport.redis_settings import in_order
 from pyworker.transport.redis_url import UrlRules, credential_source, sentinel_nodes
 from pyworker.transport.tls_settings import tls_settings
@@ -100,32 +101,29 @@ def _require_native(connection: Any) -> None:
     if transport not in (Transport, SentinelTransport):
         name = connection.transport_cls
         name = name if isinstance(name, str) else f"{transport.__module__}.{transport.__qualname__}"
-        raise ImproperlyConfigured(f"broker_url: the transport {name!r} is not supported yet; only redis:// is")
+        raise NotNative(f"the transport {name!r} has no native counterpart")
     if callable(connection.password):
         raise ImproperlyConfigured("broker_password: a callable is not supported with Redis; use a credential_provider")
 
 
 def _require_plain(options: Mapping[str, Any]) -> None:
     if not options.get("ack_emulation", True):
-        raise ImproperlyConfigured("broker_transport_options: ack_emulation=False is not supported yet")
+        raise NotNative("broker_transport_options: only kombu knows ack_emulation=False")
     known = set(SentinelChannel.from_transport_options) | {"credential_provider", "ssl", "connection_class"}
     unsupported = sorted((set(options) & known) - _APPLIED - _WITHOUT_EFFECT - {"ack_emulation"})
     for name in unsupported:
         if options[name]:
-            raise ImproperlyConfigured(f"broker_transport_options: {name} is not supported yet")
+            raise NotNative(f"broker_transport_options: only kombu knows {name}")
     for name in _APPLIED & set(options):
         if callable(options[name]):
-            raise ImproperlyConfigured(f"broker_transport_options: {name} must be plain data, not {options[name]!r}")
+            raise NotNative(f"broker_transport_options: {name} is a function of the application")
 
 
 def queue_names(app: Any) -> tuple[str, ...]:
     queues = app.amqp.queues.consume_from
     for queue in queues.values():
         if queue.exchange is not None and queue.exchange.type == "fanout":
-            raise ImproperlyConfigured(
-                f"task_queues: {queue.name} is bound to the fanout exchange {queue.exchange.name!r}; "
-                "broadcast queues are not supported yet"
-            )
+            raise NotNative(f"task_queues: {queue.name} is bound to the fanout exchange {queue.exchange.name!r}")
     return tuple(dict.fromkeys(queue.name for queue in queues.values()))
 
 

@@ -8,7 +8,6 @@ from celery.utils.log import get_logger
 from celery.utils.time import rate
 
 from pyworker._native import NativeError
-from pyworker.compat.celery.amqp_settings import is_rabbitmq
 from pyworker.exceptions import ImproperlyConfigured
 from pyworker.transport.amqp_topology import added_queue_of, declarations_of
 
@@ -26,6 +25,8 @@ class QueueChanges:
     #: Set when the engine exists.
     engine: Engine | None = None
     task_indexes: Mapping[str, int] = {}
+    #: Which of the engine's brokers consumes.
+    broker_kind = ""
     #: The worker was started with ``worker_disable_rate_limits``.
     ignores_rate_limits = False
 
@@ -56,8 +57,9 @@ class QueueChanges:
         consumed = self.task_consumer._queues
         if entity.name in consumed or self.engine is None:
             return
-        on_rabbitmq = is_rabbitmq(self.app)
-        if entity.exchange is not None and entity.exchange.type == "fanout" and not on_rabbitmq:
+        on_rabbitmq = self.broker_kind == "amqp"
+        takes_fanout = on_rabbitmq or self.broker_kind == "kombu"
+        if entity.exchange is not None and entity.exchange.type == "fanout" and not takes_fanout:
             logger.error("Cannot consume from %s: it is bound to a fanout exchange, not supported yet", queue)
             return
         with self.app.connection_for_write() as connection:

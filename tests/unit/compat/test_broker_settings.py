@@ -15,6 +15,7 @@ from kombu.transport.redis import Transport
 
 from pyworker.compat.celery.broker_settings import redis_broker
 from pyworker.exceptions import ImproperlyConfigured
+from pyworker.transport.native_paths import NotNative
 from pyworker.worker.config import QueueOrder
 from pyworker.worker.redis_config import TlsSettings
 
@@ -262,14 +263,14 @@ class Tokens(redis.CredentialProvider):
         return "user", f"token {self.given}"
 
 
-def test_transport_subclass_is_refused() -> None:
+def test_transport_subclass_is_left_to_kombu() -> None:
     class OwnTransport(Transport):  # type: ignore[misc]
         pass
 
-    with pytest.raises(ImproperlyConfigured, match="OwnTransport"):
+    with pytest.raises(NotNative, match="OwnTransport"):
         redis_broker(app_with("redis://a", broker_transport=OwnTransport), "n@h")
 
 
-def test_broadcast_queue_is_refused() -> None:
-    with pytest.raises(ImproperlyConfigured, match="broadcast"):
+def test_broadcast_queue_is_left_to_kombu() -> None:
+    with pytest.raises(NotNative, match="fanout exchange 'everybody'"):
         redis_broker(app_with(task_queues=[Broadcast("everybody")]), "n@h")

@@ -2,8 +2,8 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::unacked::Identity;
 use crate::broker::Undecodable;
+use crate::broker::adoption::Identity;
 use crate::codec::json::escape_into;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Envelope, Parts};

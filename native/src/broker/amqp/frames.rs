@@ -1,10 +1,10 @@
 //! What the server says, frame by frame.
 
-use super::adoption::Claim;
 use super::assembly::{Announcement, Assembly, Delivered};
 use super::consumers::CHANNEL;
 use super::topology::subject;
 use super::{AmqpBroker, DECLARING, REOPEN_FIRST_NS, Stage};
+use crate::broker::adoption::Claim;
 use crate::broker::{BrokerEvent, Settlement};
 use crate::clock::MonotonicNs;
 use crate::error::{Error, ErrorKind, Result};

@@ -2,7 +2,7 @@
 //!
 //! One connection with two channels: one declares, one consumes and acknowledges. There are no leases: a message is
 //! ours as long as its channel lives. When the server takes a channel away (a lost connection, a consumer timeout)
-//! it hands everything out again; `adoption.rs` says how a message whose task still runs here is not run twice.
+//! it hands everything out again; `broker/adoption.rs` says how a message whose task still runs here is not run twice.
 //! `consumers.rs` says how the prefetch moves, `unacked.rs` how ends are told and known to be told, `parking.rs` where
 //! messages wait for their time, `reconnect.rs` when and where to try again.
 //!
@@ -14,7 +14,6 @@
 //!                       '-------- Waiting --(policy exhausted)--> GivenUp
 //! ```
 
-mod adoption;
 mod assembly;
 mod connection;
 mod consumers;
@@ -29,7 +28,6 @@ use std::sync::Arc;
 
 use mio::{Registry, Token};
 
-use self::adoption::Adoption;
 use self::assembly::Assembly;
 use self::connection::AmqpConnection;
 use self::consumers::{CHANNEL, Consumers};
@@ -38,6 +36,7 @@ use self::parking::Parking;
 use self::reconnect::{PROBE_INTERVAL_NS, Reconnect};
 use self::topology::{subject, table_of, write_declaration};
 use self::unacked::Unacked;
+use super::adoption::Adoption;
 use super::{Broker, BrokerCounters, BrokerEvent, DeliveryTag, Incoming, Settlement, TokenRange};
 use crate::clock::{Clock, MonotonicNs};
 use crate::config::amqp::{AmqpBrokerConfig, AmqpQueue, Declaration};

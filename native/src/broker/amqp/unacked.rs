@@ -6,14 +6,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::broker::adoption::{Identity, Settled};
 use crate::broker::{DeliveryTag, Settlement};
 use crate::wire::amqp::{write_ack, write_nack};
 
 /// Bits of an engine's tag that are the server's delivery tag; the others count the channels.
 const DELIVERY_BITS: u32 = 40;
-
-/// Names a message across deliveries.
-pub(super) type Identity = u64;
 
 /// One delivery.
 #[derive(Debug, Clone, Copy)]
@@ -27,15 +25,6 @@ pub(super) struct Entry {
     /// The name under which the engine knows it; `None` while it waits in the buffer.
     pub(super) handed: Option<DeliveryTag>,
     finished: bool,
-}
-
-/// An end that was written and not confirmed.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Settled {
-    /// The message.
-    pub(super) identity: Identity,
-    /// Its end.
-    pub(super) how: Settlement,
 }
 
 /// See the module's text.

@@ -6,11 +6,22 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::unacked::{Identity, Settled};
-use crate::broker::{DeliveryTag, Settlement};
+use super::{DeliveryTag, Settlement};
 
 /// Most ends that are remembered; the oldest are forgotten first.
 const ENDS_MAX: usize = 65_536;
+
+/// Names a message across deliveries.
+pub(super) type Identity = u64;
+
+/// An end that was written and not confirmed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Settled {
+    /// The message.
+    pub(super) identity: Identity,
+    /// Its end.
+    pub(super) how: Settlement,
+}
 
 /// What becomes of a message that came again.
 #[derive(Debug, Clone, Copy, PartialEq)]
