@@ -280,9 +280,10 @@ impl SqliteClient {
         protected: bool,
         expires_s: Option<i64>,
     ) -> Result<()> {
-        let expires_s = expires_s.map(|seconds| self.now_s() as i64 + seconds);
+        let now_s = self.now_s() as i64;
+        let expires_s = expires_s.map(|seconds| now_s + seconds);
         self.write(Commit::Durable, |transaction| {
-            results::store(transaction, NewResult { key, value, is_success, protected, expires_s })
+            results::store(transaction, NewResult { key, value, is_success, protected, expires_s, now_s })
         })?;
         self.ring(Word::Results, bit_of(key));
         Ok(())

@@ -12,6 +12,8 @@ pub(crate) struct NewResult<'a> {
     pub(crate) protected: bool,
     /// Seconds since the epoch after which it may go.
     pub(crate) expires_s: Option<i64>,
+    /// Seconds since the epoch: a success that is past its time is not there any more.
+    pub(crate) now_s: i64,
 }
 
 /// FNV-1a with a final mix; its low 48 bits, so that an index entry is short.
@@ -22,16 +24,19 @@ pub(crate) fn hash_of(key: &[u8]) -> i64 {
     ((hash ^ (hash >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 17) as i64
 }
 
-fn find(connection: &Connection, key: &[u8]) -> rusqlite::Result<Option<(i64, bool)>> {
+/// The row of a key, and whether it holds a success that still counts.
+fn find(connection: &Connection, key: &[u8], now_s: i64) -> rusqlite::Result<Option<(i64, bool)>> {
     connection
-        .prepare_cached("SELECT id, is_success FROM results WHERE hash = ?1 AND key = ?2")?
-        .query_row(params![hash_of(key), key], |row| Ok((row.get(0)?, row.get(1)?)))
+        .prepare_cached(
+            "SELECT id, is_success AND (expires_s IS NULL OR expires_s > ?3) FROM results WHERE hash = ?1 AND key = ?2",
+        )?
+        .query_row(params![hash_of(key), key, now_s], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()
 }
 
 /// Stores a value unless it has to respect one that is there.
 pub(crate) fn store(transaction: &Connection, new: NewResult<'_>) -> rusqlite::Result<()> {
-    match find(transaction, new.key)? {
+    match find(transaction, new.key, new.now_s)? {
         Some((_, true)) if new.protected => {}
         Some((id, _)) => {
             transaction
@@ -72,7 +77,7 @@ pub(crate) fn add(transaction: &Connection, key: &[u8], by: i64, expires_s: Opti
     let before = load(transaction, key, 0)?;
     let number = before.and_then(|value| std::str::from_utf8(&value).ok()?.parse::<i64>().ok()).unwrap_or(0) + by;
     let text = number.to_string();
-    let new = NewResult { key, value: text.as_bytes(), is_success: false, protected: false, expires_s };
+    let new = NewResult { key, value: text.as_bytes(), is_success: false, protected: false, expires_s, now_s: 0 };
     store(transaction, new)?;
     Ok(number)
 }

@@ -320,6 +320,7 @@ impl Serving {
                         is_success: write.is_success,
                         protected: write.protected,
                         expires_s,
+                        now_s: now_s as i64,
                     },
                 )?;
             }

@@ -58,7 +58,7 @@ fn a_moved_clock_ends_results() {
     client.move_clock(HOUR).expect("moved");
     assert_eq!(client.get_many(&[b"key"]).expect("read"), [None]);
     assert_ne!(client.seen(Word::Results), seen);
-    client.set(b"key", b"value", true, false, Some(1800)).expect("stored");
+    client.set(b"key", b"value", true, true, Some(1800)).expect("stored");
     assert_eq!(client.get_many(&[b"key"]).expect("read"), [Some(b"value".to_vec())]);
 }
 
