@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pyworker.app.configuring import Configuring
-from pyworker.exceptions import OperationalError
+from pyworker.exceptions import ImproperlyConfigured, OperationalError
 from pyworker.redacting import redacted
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ class Connecting(Configuring):
             hostname: the broker's URL or host, if it is not the configured one.
             options: ``userid``, ``password``, ``virtual_host``, ``port``, ``ssl``, ``connect_timeout`` (seconds),
                 ``transport``, ``transport_options``, ``heartbeat``, ``login_method``, ``failover_strategy``.
+
+        Raises:
+            ImproperlyConfigured: there is no such transport, or what it needs is not installed.
         """
         return self.connection_for_write(hostname, **options)
 
@@ -64,9 +67,11 @@ class Connecting(Configuring):
             "credential_provider": transport_options.get("credential_provider"),
         }  # fmt: skip
         settings = {key: value for key, value in settings.items() if value is not None}
-        return Connection(
-            _urls_for_kombu(url or conf.broker_host), **{**settings, **given}, transport_options=transport_options
-        )
+        urls = _urls_for_kombu(url or conf.broker_host)
+        try:
+            return Connection(urls, **{**settings, **given}, transport_options=transport_options)
+        except (KeyError, ImportError) as error:
+            raise ImproperlyConfigured(f"broker_url or broker_transport: {error.args[0]}") from error
 
     # -- pools
 

@@ -101,6 +101,11 @@ class TestWorkController:
         return self._node.hostname
 
     @property
+    def is_alive(self) -> bool:
+        """Whether the worker's thread runs."""
+        return self._thread.is_alive()
+
+    @property
     def exit_code(self) -> int:
         """What a process of its own would have ended with; known when it has stopped."""
         return self._node.loop.exit_code

@@ -25,7 +25,7 @@ def test_workers_answer_and_obey(server: RedisServer) -> None:
         assert "controlled" in app.control.inspect(timeout=5, limit=1).registered()["w@here"]
         assert app.send_task("controlled").get(timeout=20) == 1
         app.control.shutdown(destination=["w@here"])
-        eventually(lambda: worker.loop.is_stopping, what="the worker obeys")
+        eventually(lambda: not worker.is_alive, deadline_s=60, what="the worker obeys")
 
 
 def test_waiting_messages_are_deleted(server: RedisServer) -> None:

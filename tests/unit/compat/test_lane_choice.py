@@ -99,7 +99,7 @@ def test_patched_call_of_the_base_class_is_seen(app: Celery, monkeypatch: pytest
     assert "defines __call__" in only_reason(app, task, Lane.LIBRARY)
 
 
-@pytest.mark.parametrize("url", ["cache+memory://", "rpc://", "sentinel://127.0.0.1:1"], ids=lambda url: url[:5])
+@pytest.mark.parametrize("url", ["cache+memory://", "sentinel://127.0.0.1:1"], ids=lambda url: url[:5])
 def test_other_backends_are_named(url: str) -> None:
     app = Celery("lanes", broker="memory://", backend=url, set_as_current=False)
     assert "the result backend is" in only_reason(app, task_of(app), Lane.LIBRARY)
