@@ -294,11 +294,11 @@ mod tests {
         consumers.follow(0, &mut out);
         assert!(out.is_empty(), "nothing is wanted");
         consumers.follow(3, &mut out);
-        assert!(String::from_utf8_lossy(&out).contains("pyw-0-3"));
+        assert!(String::from_utf8_lossy(&out).contains("pyw-0-4"));
         // The old one's messages are none of the new one's.
         consumers.on_credit_back(0, 1);
         let length = out.len();
-        consumers.on_consuming(0, 3);
+        consumers.on_consuming(0, 4);
         consumers.follow(3, &mut out);
         assert_eq!(out.len(), length);
     }
