@@ -124,8 +124,19 @@ class PrivateHost:
         """Whether the queue is empty and nothing is held."""
         return self._count(name, "messages") == 0
 
+    def is_bound(self, name: str, exchange: str) -> bool:
+        """Whether what is published to the exchange reaches the queue; a queue is there before its binding is."""
+        source, destination = _resource("exchange", exchange), _resource("queue", name)
+        answer = self.node.evaluate(f"length(rabbit_binding:list_for_source_and_destination({source}, {destination}))")
+        # {value,1,[]}
+        return int(answer.removeprefix("{value,").partition(",")[0]) > 0
+
     def _count(self, name: str, what: str) -> int:
-        queue = f'rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"{name}">>))'
+        queue = f"rabbit_amqqueue:lookup({_resource('queue', name)})"
         answer = self.node.evaluate(f"rabbit_amqqueue:info(element(2, {queue}), [{what}])")
         # {value,[{messages,3}],[]}
         return int(answer.partition(f"{{{what},")[2].partition("}")[0])
+
+
+def _resource(kind: str, name: str) -> str:
+    return f'rabbit_misc:r(<<"/">>, {kind}, <<"{name}">>)'
