@@ -182,6 +182,14 @@ class RabbitmqHost:
             and str(connection.get("client_properties", {}).get("connection_name", "")).startswith(name_starts)
         ]
 
+    def consuming(self, queue: str = "celery") -> set[str]:
+        """Return the server's names of the connections that consume from a queue."""
+        return {
+            consumer["channel_details"]["connection_name"]
+            for consumer in self.node.manage("GET", f"consumers/{self.name}")
+            if consumer["queue"]["name"] == queue and "connection_name" in consumer["channel_details"]
+        }
+
     def cut(self, *, name_starts: str = "") -> int:
         """Close connections from the server's side; returns how many."""
         names = self.connections(name_starts=name_starts)
