@@ -115,6 +115,8 @@ class Router:
             route = self._expanded({"queue": found} if isinstance(found, str) else found)
             return {**route, **{key: value for key, value in given.items() if value is not None}}
         if "queue" not in given:
+            # As with a route, what is None counts as not given.
+            given = {key: value for key, value in given.items() if value is not None}
             given["queue"] = self.queue(self._conf.task_default_queue)
         elif is_call:
             # Celery hands a task's priority on to the message even if it is none; other ways lead to the default, 0.
