@@ -131,6 +131,14 @@ def retry_without_exception(self: Task) -> None:
     raise self.retry()
 
 
+@app.task(bind=True, max_retries=1, default_retry_delay=0.01)
+def retry_then_wait_at_gate(self: Task, gate: str) -> None:
+    """Retry once; the second attempt, which is one too many, fails once its gate is open."""
+    if self.request.retries:
+        journal.wait_at_gate(gate)
+    raise self.retry()
+
+
 @app.task(bind=True, max_retries=5)
 def retry_with_other_arguments(self: Task, value: int) -> int:
     if value < 3:

@@ -87,6 +87,10 @@ class Visit:
         found: tuple[int, Any] = eventually(there, deadline_s=_DEADLINE_S)
         return found
 
+    def _is_retried(self, task_id: str) -> bool:
+        status, answer = self.flower.get(f"api/task/info/{task_id}")
+        return status == 200 and answer["retried"] is not None
+
     # -- the visit
 
     def tasks(self) -> None:
@@ -105,7 +109,11 @@ class Visit:
         note("send-task", sent)
         note("info of a failure", self.task("task-bad", "FAILURE"))
         note("result of a failure", get("api/task/result/task-bad", timeout=30))
-        post("api/task/async-apply/tasks.retry_without_exception", {"task_id": "task-retry"})
+        post("api/task/async-apply/tasks.retry_then_wait_at_gate", {"args": ["retry"], "task_id": "task-retry"})
+        # A worker tells what its processes did in the order in which it hears of it: two attempts in two processes may
+        # change places, and a retry that Flower hears of last stays the state.
+        eventually(lambda: self._is_retried("task-retry"), deadline_s=_DEADLINE_S, what="Flower has seen the retry")
+        self.stage.open_gate("retry")
         note("info of retries", self.task("task-retry", "FAILURE"))
         note("no such task", post("api/task/apply/tasks.none", {"args": []}))
         note("types", get("api/task/types"))
