@@ -120,24 +120,6 @@ class Channel(virtual.Channel):  # type: ignore[misc]
         queue, message = self._fetch(queues[self._turn :] + queues[: self._turn])
         return callback(message, queue)
 
-    def basic_consume(
-        self, queue: str, no_ack: bool, callback: Callable[[Any], Any], consumer_tag: str, **kwargs: Any
-    ) -> None:
-        """Consume from a queue; what nobody will acknowledge, like replies, leaves the file when it is handed out."""
-
-        def forget_and_call(message: Any) -> Any:
-            self.settle([message.delivery_tag], "ack")
-            return callback(message)
-
-        super().basic_consume(queue, no_ack, forget_and_call if no_ack else callback, consumer_tag, **kwargs)
-
-    def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
-        """Return the next message of a queue, if there is one."""
-        message = super().basic_get(queue, no_ack, **kwargs)
-        if no_ack and message is not None:
-            self.settle([message.delivery_tag], "ack")
-        return message
-
     def settle(self, tags: list[str], how: str) -> None:
         """End deliveries of this channel."""
         numbers = [number for tag in tags if (number := self._held.pop(tag, None)) is not None]

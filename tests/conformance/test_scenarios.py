@@ -72,15 +72,15 @@ def test_reject(stage: ConformanceStage) -> None:
 def test_eta(stage: ConformanceStage) -> None:
     note = name("eta")
     begun = time.time()
-    # Some transports are looked at once a second only.
-    later = stage.call("noted", note, "later", countdown=3.5)
-    sooner = stage.call("noted", note, "sooner", countdown=2.0)
+    # Some transports are looked at once a second only, and the machine may be busy.
+    later = stage.call("noted", note, "later", countdown=7.5)
+    sooner = stage.call("noted", note, "sooner", countdown=5.0)
     at_once = stage.call("noted", note, "at once")
     assert [stage.get(result) for result in (later, sooner, at_once)] == ["later", "sooner", "at once"]
     entries = stage.notebook.notes(note)
     assert [entry["label"] for entry in entries] == ["at once", "sooner", "later"]
-    assert entries[1]["at"] - begun >= 2.0
-    assert entries[2]["at"] - begun >= 3.5
+    assert entries[1]["at"] - begun >= 5.0
+    assert entries[2]["at"] - begun >= 7.5
 
 
 def test_expiry(stage: ConformanceStage) -> None:

@@ -105,25 +105,6 @@ def test_unacknowledged_messages_keep_their_place(url: str) -> None:
         simple.close()
 
 
-def test_what_nobody_acknowledges_leaves_the_file_when_it_is_handed_out(connection: Connection, url: str) -> None:
-    queue = Queue("replies", Exchange("answers", type="direct"), routing_key="replies")
-    got: list[Any] = []
-    with Connection(url) as other:
-        producer = Producer(other)
-        bound = queue(connection.default_channel)
-        bound.declare()
-        for number in range(3):
-            producer.publish(number, exchange=queue.exchange, routing_key="replies", declare=[queue])
-    first = bound.get(no_ack=True)
-    assert first is not None
-    got.append(first.payload)
-    consumer = Consumer(connection, [queue], callbacks=[lambda body, _message: got.append(body)], no_ack=True)
-    drained(connection, [consumer], 2)
-    assert got == [0, 1, 2]
-    # While the channel is still open: nothing waits there to be handed out a second time.
-    assert open_file(parse_sqlite_url(url, setting="test"), setting="test").queues() == [("replies", 0, 0, 0)]
-
-
 def test_the_address_is_shown(connection: Connection, url: str) -> None:
     assert connection.as_uri() == url
 
