@@ -8,6 +8,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PYTHON VENV
+# Tests and benchmarks start thousands of interpreters: without compiled files each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 # One build profile and one target folder for the extension, the Rust tests and clippy: nothing is compiled twice.
 CARGO_TEST := cargo test --release --locked -p pyworker-native --no-default-features
 

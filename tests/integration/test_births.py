@@ -39,7 +39,7 @@ def test_child_that_outlives_the_fork_server_unnoticed_gets_no_twin(kind: Kind, 
     with Stage(kind, "newborn", options=("-c", "2"), environment={"TEST_BIRTH_DIRECTORY": str(tmp_path)}) as stage:
 
         def pool() -> list[int]:
-            (stats,) = stage.app.control.inspect(timeout=10).stats().values()
+            (stats,) = stage.app.control.inspect([stage.worker.node_name], timeout=10).stats().values()
             return [int(pid) for pid in stats["pool"]["processes"]]
 
         first, second = eventually(lambda: len(pool()) == 2 and pool(), deadline_s=60, what="two children")

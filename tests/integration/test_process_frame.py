@@ -23,7 +23,7 @@ ONE_CHILD = ("-c", "1")
 
 def fork_servers(stage: Stage) -> list[int]:
     """The living children of the main process that run no tasks: the fork server and its spare."""
-    replies = stage.app.control.inspect(timeout=2).stats()
+    replies = stage.app.control.inspect([stage.worker.node_name], timeout=10).stats()
     (stats,) = replies.values()
     pool = set(stats["pool"]["processes"])
     return [pid for pid in children_of(stage.worker.pid) if pid not in pool and is_alive(pid)]

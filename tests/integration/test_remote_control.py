@@ -34,7 +34,7 @@ def ask(stage: Stage, command: str, *arguments: Any) -> Any:
 
 def test_ping_is_answered(stage: Stage) -> None:
     assert ask(stage, "ping") == {"ok": "pong"}
-    replies = eventually(lambda: stage.app.control.ping(timeout=3))
+    replies = eventually(lambda: stage.app.control.ping(timeout=10, limit=1))
     assert replies == [{stage.worker.node_name: {"ok": "pong"}}]
     assert not stage.app.control.ping(destination=["nobody@nowhere"], timeout=0.5)
 
@@ -149,7 +149,7 @@ def test_stats_have_the_stock_fields(stage: Stage) -> None:
 
 
 def test_unknown_command_is_answered_with_an_error(stage: Stage) -> None:
-    replies = eventually(lambda: stage.app.control.broadcast("no_such_command", reply=True, timeout=3))
+    replies = eventually(lambda: stage.app.control.broadcast("no_such_command", reply=True, timeout=10, limit=1))
     assert "error" in replies[0][stage.worker.node_name]
 
 

@@ -49,7 +49,7 @@ def test_own_messages_are_consumed(stage: Stage) -> None:
 
 
 def test_own_control_command_answers(stage: Stage) -> None:
-    [reply] = stage.app.control.broadcast("doubled", {"number": 21}, reply=True, timeout=2)
+    [reply] = stage.app.control.broadcast("doubled", {"number": 21}, reply=True, timeout=10, limit=1)
     assert reply == {stage.worker.node_name: {"doubled": 42, "hostname": stage.worker.node_name, "processes": 2}}
 
 

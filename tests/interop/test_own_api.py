@@ -271,6 +271,6 @@ def test_revoked_tasks_do_not_run(pair: Pairing) -> None:
 
 def test_remote_control_answers(pair: Pairing) -> None:
     stock = celery.Celery(broker=pair.server.url, set_as_current=False)
-    replies = eventually(lambda: stock.control.ping(timeout=1), what="the worker answers a ping")
+    replies = eventually(lambda: stock.control.ping(timeout=10, limit=1), what="the worker answers a ping")
     assert list(replies[0].values()) == [{"ok": "pong"}]
     stock.close()

@@ -149,7 +149,7 @@ def test_work_goes_on_after(
     # Remote control has a connection of its own, which must notice as well.
     with stage.app.connection_for_write() as connection:
         eventually(
-            lambda: stage.app.control.ping(timeout=1, connection=connection),
+            lambda: stage.app.control.ping(timeout=10, limit=1, connection=connection),
             deadline_s=DEADLINE_S,
             what="remote control answers",
         )
