@@ -1,7 +1,9 @@
 //! The engine's configuration: parsed once on the Python side, validated here, immutable afterwards.
 
 pub mod amqp;
+mod retry;
 
+pub use self::retry::RetryPolicy;
 use crate::broker::kombu::KombuBrokerConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::settings::{CredentialSource, SentinelSettings, TlsSettings};
@@ -78,23 +80,6 @@ pub struct RedisBrokerConfig {
     pub retry: RetryPolicy,
     /// A message larger than this is undecodable.
     pub max_message_bytes: u64,
-}
-
-/// How long to wait between attempts (`broker_connection_*`).
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RetryPolicy {
-    /// Whether to try again at all after a lost connection.
-    pub retry: bool,
-    /// Whether to try again when the first connection fails.
-    pub retry_on_startup: bool,
-    /// Attempts before giving up; `None` for ever.
-    pub max_retries: Option<u32>,
-    /// First wait.
-    pub interval_start_s: f64,
-    /// Added for each further attempt.
-    pub interval_step_s: f64,
-    /// Longest wait.
-    pub interval_max_s: f64,
 }
 
 /// Results in Redis.

@@ -29,13 +29,9 @@ impl Attempts {
     pub(super) fn fail(&mut self, is_first_connection: bool) -> Option<f64> {
         let policy = &self.policy;
         let allowed = policy.retry && (policy.retry_on_startup || !is_first_connection);
-        if !allowed || policy.max_retries.is_some_and(|limit| self.failures >= limit) {
-            self.failures = 0;
-            return None;
-        }
-        let delay_s = policy.interval_start_s + policy.interval_step_s * f64::from(self.failures);
-        self.failures += 1;
-        Some(delay_s.min(policy.interval_max_s).max(0.0))
+        let delay_s = if allowed { policy.delay_s(self.failures) } else { None };
+        self.failures = if delay_s.is_some() { self.failures + 1 } else { 0 };
+        delay_s
     }
 }
 

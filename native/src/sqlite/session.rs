@@ -458,11 +458,11 @@ impl Attempts {
     pub(crate) fn fail(&mut self, error: &Error) -> Option<f64> {
         let wanted = if self.ever_opened { self.policy.retry } else { self.policy.retry_on_startup };
         let hopeless = matches!(error.kind(), ErrorKind::Config | ErrorKind::ServerRefused | ErrorKind::Internal);
-        if hopeless || !wanted || self.policy.max_retries.is_some_and(|most| self.failures >= most) {
+        if hopeless || !wanted {
             return None;
         }
-        let wait_s = self.policy.interval_start_s + self.policy.interval_step_s * f64::from(self.failures);
+        let wait_s = self.policy.delay_s(self.failures)?;
         self.failures += 1;
-        Some(wait_s.min(self.policy.interval_max_s).max(RETRY_MIN_S))
+        Some(wait_s.max(RETRY_MIN_S))
     }
 }

@@ -49,13 +49,12 @@ impl Reconnect {
         self.turn();
         let hopeless = !self.ever_connected && matches!(error.kind(), ErrorKind::Config | ErrorKind::ServerRefused);
         let wanted = if self.ever_connected { self.policy.retry } else { self.policy.retry_on_startup };
-        if !wanted || hopeless || self.policy.max_retries.is_some_and(|most| self.failures >= most) {
+        if !wanted || hopeless {
             return None;
         }
-        let steps = f64::from(self.failures);
+        let wait_s = self.policy.delay_s(self.failures)?;
         self.failures += 1;
-        let wait_s = self.policy.interval_start_s + self.policy.interval_step_s * steps;
-        Some(wait_s.min(self.policy.interval_max_s).max(0.0))
+        Some(wait_s)
     }
 }
 

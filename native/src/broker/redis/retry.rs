@@ -36,12 +36,10 @@ impl Retry {
             true => self.policy.retry,
             false => self.policy.retry_on_startup && error.kind() != ErrorKind::Config,
         };
-        if !wanted || self.policy.max_retries.is_some_and(|most| self.failures >= most) {
+        if !wanted {
             return None;
         }
-        let policy = &self.policy;
-        let wait_s = policy.interval_start_s + policy.interval_step_s * f64::from(self.failures);
-        let wait_s = wait_s.min(policy.interval_max_s).max(0.0);
+        let wait_s = self.policy.delay_s(self.failures)?;
         if self.has_sentinel && wait_s > SENTINEL_WAIT_S {
             // Several short waits take the place of a long one, and count as one.
             self.waited_s += SENTINEL_WAIT_S;
