@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from pyworker import states
+from pyworker.backends.wait_clock import INTERVAL_S, RECONNECTION_PAUSE_S, RECONNECTIONS
 from pyworker.exceptions import OperationalError
 
 if TYPE_CHECKING:
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
     from pyworker.backends.redis import RedisBackend
 
 _BATCH = 500
-_SECOND_READING_S = 1.0
-#: How often a lost connection is opened again before giving up, and the seconds between.
-_RECONNECTIONS = 20
-_RECONNECTION_PAUSE_S = 1.0
 
 Found = Callable[[str, "Meta"], None]
 
@@ -131,10 +128,10 @@ class _LoopWaiting:
                 return
             except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
                 failures += 1
-                if failures > _RECONNECTIONS:
+                if failures > RECONNECTIONS:
                     self._fail(error)
                     return
-                await asyncio.sleep(0.0 if failures == 1 else _RECONNECTION_PAUSE_S)
+                await asyncio.sleep(0.0 if failures == 1 else RECONNECTION_PAUSE_S)
             except Exception as error:
                 self._fail(error)
                 return
@@ -147,7 +144,7 @@ class _LoopWaiting:
         """Deliver what is announced and what is found; yields after each answer of the server."""
         loop = asyncio.get_running_loop()
         confirmed: dict[str, None] = {}
-        next_reading = loop.time() + _SECOND_READING_S
+        next_reading = loop.time() + INTERVAL_S
         prefix = self._backend.task_key_prefix
         while self._waiting:
             # What was confirmed is read together as soon as no further confirmation is at hand.
@@ -167,7 +164,7 @@ class _LoopWaiting:
             if loop.time() >= next_reading:
                 await self._read(client, list(self._waiting))
                 await self._forget_others(pubsub)
-                next_reading = loop.time() + _SECOND_READING_S
+                next_reading = loop.time() + INTERVAL_S
                 yield
 
     async def _read(self, client: Any, task_ids: list[str]) -> None:

@@ -19,7 +19,8 @@ from pyworker._native import AmqpPublisher, AmqpReplies, NativeError, build_amqp
 from pyworker.backends.base import Meta, pending
 from pyworker.backends.meta import MetaCodec
 from pyworker.backends.storing import StoringBackend
-from pyworker.exceptions import ImproperlyConfigured, OperationalError, TimeoutError
+from pyworker.backends.wait_clock import RECONNECTION_PAUSE_S, RECONNECTIONS, WaitClock
+from pyworker.exceptions import ImproperlyConfigured, OperationalError
 from pyworker.transport.amqp_queues import reply_queue
 from pyworker.transport.amqp_settings import amqp_addresses
 from pyworker.transport.amqp_url import is_amqp
@@ -27,11 +28,6 @@ from pyworker.transport.amqp_url import is_amqp
 if TYPE_CHECKING:
     from pyworker.app import Celery
 
-#: How often ``on_interval`` is called.
-_INTERVAL_S = 1.0
-#: How often a lost connection is opened again before giving up (Celery's policy: 20 times, a second apart).
-_RECONNECTIONS = 20
-_RECONNECTION_PAUSE_S = 1.0
 #: Metas that nobody asked for yet; the oldest are forgotten first.
 _KEPT_MAX = 100_000
 _TRANSIENT, _PERSISTENT = 1, 2
@@ -91,9 +87,8 @@ class RpcBackend(StoringBackend):
         on_interval: Callable[[], Any] | None = None,
     ) -> Iterator[tuple[str, Meta]]:
         """Yield the metas of finished tasks as they come; see :class:`pyworker.backends.base.Backend`."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        clock = WaitClock(timeout_s, on_interval)
         waited = dict.fromkeys(task_ids)
-        next_interval = time.monotonic() + _INTERVAL_S
         heard = list(waited)
         while True:
             metas = self._thread().metas
@@ -104,16 +99,9 @@ class RpcBackend(StoringBackend):
                     yield task_id, meta
             if not waited:
                 return
-            now = time.monotonic()
-            if deadline is not None and now >= deadline:
-                raise TimeoutError("The operation timed out.")
-            if now >= next_interval:
-                if on_interval is not None:
-                    on_interval()
-                next_interval = now + _INTERVAL_S
-            until = next_interval if deadline is None else min(next_interval, deadline)
-            wait_s = max(0.0, until - now)
-            heard = self._attempt(lambda: self._hear(wait_s, on_message), deadline)  # noqa: B023
+            clock.require_time()
+            clock.tick()
+            heard = self._attempt(lambda: self._hear(clock.step_s(), on_message), clock)
 
     def forget(self, task_id: str) -> None:
         """Forget what was heard of a task."""
@@ -157,20 +145,20 @@ class RpcBackend(StoringBackend):
         while len(thread.metas) > _KEPT_MAX:
             thread.metas.popitem(last=False)
 
-    def _attempt(self, hear: Callable[[], list[str]], deadline: float | None = None) -> list[str]:
+    def _attempt(self, hear: Callable[[], list[str]], clock: WaitClock | None = None) -> list[str]:
         """Hear, over a new connection if the present one is lost.
 
         Raises:
             OperationalError: the broker cannot be reached.
         """
-        for attempt in range(_RECONNECTIONS + 1):
+        for attempt in range(RECONNECTIONS + 1):
             try:
                 return hear()
             except NativeError as error:
-                is_over = deadline is not None and time.monotonic() >= deadline
-                if not error.retryable or attempt == _RECONNECTIONS or is_over:
+                is_over = clock is not None and clock.is_over()
+                if not error.retryable or attempt == RECONNECTIONS or is_over:
                     raise OperationalError(f"result store {self.as_uri()}: {error}") from error
-            time.sleep(_RECONNECTION_PAUSE_S if attempt else 0.0)
+            time.sleep(RECONNECTION_PAUSE_S if attempt else 0.0)
         return []
 
     # -- writing

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +9,12 @@ from pyworker import states
 from pyworker._native import NativeError
 from pyworker.backends.base import Meta
 from pyworker.backends.storing import StoringBackend
-from pyworker.exceptions import TimeoutError
+from pyworker.backends.wait_clock import WaitClock
 from pyworker.transport.sqlite_file import open_file
 from pyworker.transport.sqlite_url import parse_sqlite_url, url_of
 
 if TYPE_CHECKING:
     from pyworker.app import Celery
-
-#: How often results are read again although nobody rang.
-_SECOND_READING_S = 1.0
 
 
 class SqliteBackend(StoringBackend):
@@ -57,10 +53,9 @@ class SqliteBackend(StoringBackend):
 
         A file keeps the last state of a task alone: states that follow each other closely are told of once.
         """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        clock = WaitClock(timeout_s, on_interval)
         waited = dict.fromkeys(task_ids)
         told: dict[str, str] = {}
-        next_interval = time.monotonic() + _SECOND_READING_S
         while waited:
             # Read the word before the results: what comes in between has changed it.
             seen = self.file.seen("results")
@@ -74,16 +69,10 @@ class SqliteBackend(StoringBackend):
                     yield task_id, meta
             if not waited:
                 return
-            now = time.monotonic()
-            if deadline is not None and now >= deadline:
-                raise TimeoutError("The operation timed out.")
-            if now >= next_interval:
-                if on_interval is not None:
-                    on_interval()
-                next_interval = now + _SECOND_READING_S
-            until = next_interval if deadline is None else min(next_interval, deadline)
+            clock.require_time()
+            clock.tick()
             keys = [self.task_key(task_id).encode() for task_id in waited]
-            self.file.wait("results", seen, keys, max(0.0, until - now))
+            self.file.wait("results", seen, keys, clock.step_s())
 
     # -- writing
 

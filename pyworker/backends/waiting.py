@@ -15,17 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from pyworker import states
 from pyworker._native import NativeError, ResultSubscription
-from pyworker.exceptions import OperationalError, TimeoutError
+from pyworker.backends.wait_clock import RECONNECTION_PAUSE_S, RECONNECTIONS, WaitClock
+from pyworker.exceptions import OperationalError
 
 if TYPE_CHECKING:
     from pyworker.backends.base import Meta
     from pyworker.backends.redis import RedisBackend
-
-#: How often results are read again although nothing was announced.
-_SECOND_READING_S = 1.0
-#: How often a lost connection is opened again before giving up (Celery's policy: 20 times, a second apart).
-_RECONNECTIONS = 20
-_RECONNECTION_PAUSE_S = 1.0
 
 
 class _Thread(threading.local):
@@ -51,7 +46,7 @@ class Waiting:
         on_interval: Callable[[], Any] | None,
     ) -> Iterator[tuple[str, Meta]]:
         """Yield finished tasks' metas as they come."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        clock = WaitClock(timeout_s, on_interval)
         waited = dict.fromkeys(task_ids)
         failures = 0
         while waited:
@@ -59,16 +54,16 @@ class Waiting:
             keeps = False
             try:
                 subscription = self._acquire()
-                for found in self._serve(subscription, waited, deadline, on_message, on_interval):
+                for found in self._serve(subscription, waited, clock, on_message):
                     failures = 0
                     yield found
                 subscription.unsubscribe()
                 keeps = True
             except NativeError as error:
                 failures += 1
-                if not error.retryable or failures > _RECONNECTIONS:
+                if not error.retryable or failures > RECONNECTIONS:
                     raise OperationalError(f"result store {self._backend.as_uri()}: {error}") from error
-                self._pause(deadline, failures)
+                self._pause(clock, failures)
             finally:
                 self._release(subscription, keeps)
 
@@ -93,12 +88,10 @@ class Waiting:
         if keeps and thread.subscription is None:
             thread.subscription, thread.process_id = subscription, os.getpid()
 
-    def _pause(self, deadline: float | None, failures: int) -> None:
-        pause = 0.0 if failures == 1 else _RECONNECTION_PAUSE_S
-        if deadline is not None:
-            _require_time(deadline)
-            pause = min(pause, deadline - time.monotonic())
-        time.sleep(max(0.0, pause))
+    @staticmethod
+    def _pause(clock: WaitClock, failures: int) -> None:
+        clock.require_time()
+        time.sleep(clock.bounded_s(0.0 if failures == 1 else RECONNECTION_PAUSE_S))
 
     # -- the wait
 
@@ -106,9 +99,8 @@ class Waiting:
         self,
         subscription: ResultSubscription,
         waited: dict[str, None],
-        deadline: float | None,
+        clock: WaitClock,
         on_message: Callable[[Meta], Any] | None,
-        on_interval: Callable[[], Any] | None,
     ) -> Iterator[tuple[str, Meta]]:
         backend = self._backend
         decode = backend.codec.decode_meta
@@ -125,10 +117,10 @@ class Waiting:
                     on_message(meta)
                 del waited[task_id]
                 yield task_id, meta
-        next_reading = time.monotonic() + _SECOND_READING_S
+        clock.begin_interval()
         while waited:
-            _require_time(deadline)
-            announced = subscription.next(_step(deadline, next_reading))
+            clock.require_time()
+            announced = subscription.next(clock.step_s())
             if announced is not None:
                 task_id = announced[0].decode().removeprefix(backend.task_key_prefix)
                 if task_id in waited:
@@ -138,11 +130,9 @@ class Waiting:
                     if meta["status"] in states.READY_STATES:
                         del waited[task_id]
                         yield task_id, meta
-            if time.monotonic() >= next_reading:
-                if on_interval is not None:
-                    on_interval()
+            if clock.tick():
                 yield from self._read(waited)
-                next_reading = time.monotonic() + _SECOND_READING_S
+                clock.begin_interval()
 
     def _read(self, waited: dict[str, None]) -> Iterator[tuple[str, Meta]]:
         """Read what is in the store."""
@@ -150,14 +140,3 @@ class Waiting:
             if meta["status"] in states.READY_STATES and task_id in waited:
                 del waited[task_id]
                 yield task_id, meta
-
-
-def _require_time(deadline: float | None) -> None:
-    if deadline is not None and time.monotonic() >= deadline:
-        raise TimeoutError("The operation timed out.")
-
-
-def _step(deadline: float | None, next_reading: float) -> float:
-    """How long to wait for the next message."""
-    until = next_reading if deadline is None else min(next_reading, deadline)
-    return max(0.001, until - time.monotonic())

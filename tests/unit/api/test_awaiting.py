@@ -143,8 +143,8 @@ def test_groups(app: pyworker.Celery, shared_server: RedisServer) -> None:
 
 
 def test_a_dead_server_is_reported(app: pyworker.Celery, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyworker.backends.async_waiting._RECONNECTIONS", 1)
-    monkeypatch.setattr("pyworker.backends.async_waiting._RECONNECTION_PAUSE_S", 0.0)
+    monkeypatch.setattr("pyworker.backends.async_waiting.RECONNECTIONS", 1)
+    monkeypatch.setattr("pyworker.backends.async_waiting.RECONNECTION_PAUSE_S", 0.0)
     gone = pyworker.Celery("gone", backend="redis://127.0.0.1:1/0", set_as_current=False)
     with pytest.raises(exceptions.OperationalError, match="result store redis://127"):
         asyncio.run(gone.AsyncResult("x").aget(timeout=DEADLINE_S))
