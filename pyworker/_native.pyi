@@ -367,7 +367,7 @@ class ResultSubscription:
         """Wait for the next key and what was published; ``None`` when time is up or a signal came."""
 
     def unsubscribe(self) -> None:
-        """End all subscriptions."""
+        """End all subscriptions, a few of them not before the next wait begins."""
 
 @final
 class AmqpReplies:

@@ -66,13 +66,32 @@ fn an_ended_wait_leaves_nothing_to_the_next() {
         subscription.subscribe(&[b"first"]).unwrap();
         server.client().ask("PUBLISH first unread");
         subscription.unsubscribe().unwrap();
-        wait_for("the end of the subscription", || (listeners(&server, "first") == 0).then_some(()));
+        server.client().ask("PUBLISH first again");
         assert_eq!(subscription.subscribe(&[b"second"]).unwrap(), [None]);
+        assert_eq!((listeners(&server, "first"), listeners(&server, "second")), (0, 1));
         server.client().ask("PUBLISH second news");
         let seen: Vec<_> = std::iter::from_fn(|| subscription.next(Duration::from_secs(20)).unwrap())
             .take_while(|(key, _)| key != b"second")
             .collect();
         assert!(seen.iter().all(|(key, _)| key == b"first"), "{seen:?}");
+        subscription.unsubscribe().unwrap();
+        server.client().ask("SET second stored");
+        assert_eq!(subscription.subscribe(&[b"second"]).unwrap(), [Some(b"stored".to_vec())], "the same one again");
+        assert_eq!(listeners(&server, "second"), 1);
+    }
+}
+
+#[test]
+fn many_subscriptions_end_with_their_wait() {
+    for server in servers() {
+        let keys: Vec<String> = (0..40).map(|number| format!("key-{number}")).collect();
+        let bytes: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();
+        let mut subscription = ResultSubscription::open(&server.address()).unwrap();
+        subscription.subscribe(&bytes).unwrap();
+        subscription.unsubscribe().unwrap();
+        wait_for("the end of the subscriptions", || (listeners(&server, "key-39") == 0).then_some(()));
+        assert_eq!(subscription.subscribe(&[b"last"]).unwrap(), [None]);
+        assert_eq!(listeners(&server, "last"), 1);
     }
 }
 

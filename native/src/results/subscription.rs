@@ -15,6 +15,9 @@ use crate::wire::resp::{Frame, write_command};
 
 /// Keys of one command: bounds what the server answers at once.
 const BATCH: usize = 500;
+/// So few channels of an ended wait stay subscribed until the next one begins, instead of costing a system call of
+/// their own at the end of every wait for a lone result.
+const LINGERING_MAX: usize = 16;
 
 /// A value published under a key.
 pub type Announcement = (Vec<u8>, Vec<u8>);
@@ -26,6 +29,10 @@ pub struct ResultSubscription {
     /// For reading, where the server does not speak RESP3.
     reader: Option<Connection>,
     announced: VecDeque<Announcement>,
+    /// Channels that are subscribed to.
+    subscribed: usize,
+    /// They are an ended wait's.
+    is_over: bool,
 }
 
 impl ResultSubscription {
@@ -33,7 +40,7 @@ impl ResultSubscription {
     pub fn open(address: &RedisAddress) -> Result<Self> {
         let connection = Connection::open(address)?;
         let reader = if connection.speaks_resp3() { None } else { Some(Connection::open(address)?) };
-        Ok(Self { connection, reader, announced: VecDeque::new() })
+        Ok(Self { connection, reader, announced: VecDeque::new(), subscribed: 0, is_over: false })
     }
 
     /// Subscribes to the keys' channels, then reads the keys; missing ones are `None`.
@@ -41,7 +48,12 @@ impl ResultSubscription {
         let mut values = Vec::with_capacity(keys.len());
         for batch in keys.chunks(BATCH) {
             let mut commands = Vec::new();
+            if std::mem::take(&mut self.is_over) {
+                command(&mut commands, b"UNSUBSCRIBE", &[]);
+                self.subscribed = 0;
+            }
             command(&mut commands, b"SUBSCRIBE", batch);
+            self.subscribed += batch.len();
             if self.reader.is_none() {
                 command(&mut commands, b"MGET", batch);
             }
@@ -89,9 +101,15 @@ impl ResultSubscription {
         }
     }
 
-    /// Ends all subscriptions; the server's confirmations are skipped by the next wait.
+    /// Ends all subscriptions, a few of them not before the next wait begins; the server's confirmations are skipped
+    /// by that wait.
     pub fn unsubscribe(&mut self) -> Result<()> {
         self.announced.clear();
+        if self.subscribed <= LINGERING_MAX {
+            self.is_over = true;
+            return Ok(());
+        }
+        self.subscribed = 0;
         let mut commands = Vec::new();
         command(&mut commands, b"UNSUBSCRIBE", &[]);
         self.connection.send(&commands).map_err(SendError::into_error)
