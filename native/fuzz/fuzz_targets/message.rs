@@ -2,9 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pyworker_native::message::{Protocol, build_envelope, parse_envelope};
+use pyworker_native::message::{Parts, Protocol, build_envelope, parse_envelope};
 
 fuzz_target!(|raw: &[u8]| {
+    in_parts(raw);
     let envelope = match parse_envelope(raw.to_vec(), 1 << 20) {
         Ok(envelope) => envelope,
         Err((_, returned)) => {
@@ -31,3 +32,19 @@ fuzz_target!(|raw: &[u8]| {
     assert_eq!(again.content_type(), envelope.content_type());
     assert_eq!(again.eta_s().map(f64::to_bits), envelope.eta_s().map(f64::to_bits));
 });
+
+/// As AMQP and kombu's channels hand a message over: headers, properties and body beside each other.
+fn in_parts(raw: &[u8]) {
+    let (first, second) = (raw.len() / 3, raw.len() / 3 * 2);
+    let parts = Parts {
+        buffer: raw.to_vec(),
+        headers: (0, first),
+        properties: (first, second),
+        body: (second, raw.len()),
+        ..Parts::default()
+    };
+    match parts.into_envelope() {
+        Ok(envelope) => assert_eq!(envelope.body(), &raw[second..]),
+        Err((_, buffer)) => assert_eq!(buffer, raw),
+    }
+}

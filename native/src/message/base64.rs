@@ -58,6 +58,8 @@ fn decode_lenient(text: &[u8]) -> Result<Vec<u8>, Base64Error> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use proptest::prelude::*;
+
     use super::*;
 
     fn decode(text: &[u8]) -> Option<Vec<u8>> {
@@ -96,6 +98,28 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(decode(text).as_deref(), *expected, "{}", String::from_utf8_lossy(text));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_comes_back_whatever_stands_between(
+            data in proptest::collection::vec(any::<u8>(), 0..80), at: proptest::sample::Index, noise in "[ \n\r.é-]{0,5}",
+        ) {
+            let mut text = STANDARD.encode_to_string(&data);
+            let place = at.index(text.trim_end_matches('=').len() + 1);
+            text.insert_str(place, &noise);
+            prop_assert_eq!(decode(text.as_bytes()), Some(data));
+        }
+
+        #[test]
+        fn any_bytes_are_decoded_or_left_as_they_were(text in "[A-Za-z0-9+/=]{0,12}", raw: Vec<u8>) {
+            for text in [text.as_bytes(), &raw] {
+                // `decode` looks at what was left.
+                if let Some(decoded) = decode(text) {
+                    prop_assert!(decoded.len() <= text.len() / 4 * 3 + 2);
+                }
+            }
         }
     }
 }

@@ -235,6 +235,8 @@ fn civil_from_days(days: i64) -> Date {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use proptest::prelude::*;
+
     use super::*;
 
     /// What `dateutil.parser.isoparse` made of these, naive dates taken as UTC.
@@ -305,6 +307,17 @@ mod tests {
     fn dates_and_days_are_inverse() {
         for days in -719_162..2_932_897 {
             assert_eq!(days_from_civil(civil_from_days(days)), Some(days));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn almost_dates_give_a_time_of_the_calendar_or_nothing(text in "[0-9TWZ:.,+_ -]{0,32}", raw: Vec<u8>) {
+            for text in [text.as_bytes(), &raw] {
+                if let Some(seconds) = parse_iso8601(text) {
+                    prop_assert!((-62_135_700_000.0..253_402_400_000.0).contains(&seconds), "{seconds}");
+                }
+            }
         }
     }
 }

@@ -256,4 +256,26 @@ proptest! {
             Err((_, returned)) => prop_assert_eq!(returned, raw),
         }
     }
+
+    #[test]
+    fn parts_become_an_envelope_or_come_back(
+        headers in any_json(), properties in any_json(), body: Vec<u8>, at: prop::sample::Index, byte: Option<u8>,
+    ) {
+        let (headers, properties) = (headers.to_string(), properties.to_string());
+        let mut buffer = [headers.as_bytes(), properties.as_bytes(), &body].concat();
+        if let Some(byte) = byte
+            && !buffer.is_empty()
+        {
+            let place = at.index(buffer.len());
+            buffer[place] = byte;
+        }
+        let (first, second) = (headers.len(), headers.len() + properties.len());
+        let places = Parts {
+            headers: (0, first), properties: (first, second), body: (second, buffer.len()), buffer: buffer.clone(), ..Parts::default()
+        };
+        match places.into_envelope() {
+            Ok(envelope) => prop_assert_eq!(envelope.body(), &buffer[second..]),
+            Err((_, returned)) => prop_assert_eq!(returned, buffer),
+        }
+    }
 }

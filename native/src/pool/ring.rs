@@ -210,5 +210,20 @@ mod tests {
             }
             prop_assert!(expected.is_empty());
         }
+
+        #[test]
+        fn whatever_the_other_side_writes_is_a_frame_inside_the_ring_or_an_error(
+            words in proptest::collection::vec(prop_oneof![Just(u64::MAX), Just(u64::from(WRAP)), 0..300u64, any::<u64>()], 8),
+            head in prop_oneof![0..200u64, any::<u64>()],
+        ) {
+            let mut ring = pair(64);
+            ring._storage.copy_from_slice(&words);
+            ring.head.store(head, Ordering::Release);
+            for _ in 0..10 {
+                let Ok(Some(length)) = ring.consumer.peek(&ring.head).map(|frame| frame.map(<[u8]>::len)) else { break };
+                prop_assert!(length <= 64 - PREFIX);
+                ring.consumer.release(length, &ring.tail);
+            }
+        }
     }
 }

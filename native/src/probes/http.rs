@@ -50,6 +50,8 @@ pub fn respond(status: &str, content_type: &str, content: &str, has_content: boo
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -77,5 +79,18 @@ mod tests {
         let text = String::from_utf8(respond("200 OK", "text/plain", "ok\n", false)).unwrap();
         assert!(text.contains("Content-Length: 3\r\n"));
         assert!(text.ends_with("\r\n\r\n"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_request_or_refused(method in "(GET|HEAD|PUT)?", target: String, rest: Vec<u8>) {
+            let bytes = [method.as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n", &rest, b"\r\n\r\n"].concat();
+            for length in [bytes.len(), bytes.len() / 2] {
+                if let Some(Request::Get(path) | Request::Head(path)) = parse(&bytes[..length]) {
+                    prop_assert!(path.starts_with('/') && target.contains(path));
+                }
+            }
+            prop_assert!(parse(&bytes).is_some());
+        }
     }
 }

@@ -245,7 +245,13 @@ pub(super) fn delay_key(seconds: u64, last_words: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn announced(routing_key: &[u8]) -> Announcement<'_> {
+        Announcement { delivery: 1, queue: 0, consumer: 0, redelivered: true, exchange: b"", routing_key }
+    }
 
     #[test]
     fn delay_keys_are_upstreams() {
@@ -256,5 +262,36 @@ mod tests {
         assert!(is_own_delay_key(key.as_bytes()));
         assert!(!is_own_delay_key(b"celery"));
         assert_eq!(delay_key(u64::MAX, "q").matches('1').count(), 28);
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_and_any_pieces_are_a_message_or_an_error(
+            size in 0..40u64, flags in prop_oneof![Just(0), Just(1 << 13), any::<u16>()], rest: Vec<u8>,
+            pieces in proptest::collection::vec(any::<Vec<u8>>(), 0..4), key: Vec<u8>,
+        ) {
+            let mut header = vec![0, 60, 0, 0];
+            header.extend_from_slice(&size.to_be_bytes());
+            header.extend_from_slice(&flags.to_be_bytes());
+            header.extend_from_slice(&rest);
+            let mut assembly = Assembly::new(announced(&key));
+            prop_assert!(assembly.on_body(b"").is_err());
+            let mut is_complete = assembly.on_header(&header, "q", 30);
+            let mut got = 0;
+            for piece in &pieces {
+                if !matches!(is_complete, Ok(false)) {
+                    break;
+                }
+                is_complete = assembly.on_body(piece);
+                got += piece.len() as u64;
+            }
+            if matches!(is_complete, Ok(true)) {
+                prop_assert_eq!(got, size);
+                match assembly.finish().content {
+                    Ok(envelope) => prop_assert_eq!(envelope.body().len() as u64, size),
+                    Err(undecodable) => prop_assert!(size <= 30 || undecodable.error.kind() == ErrorKind::TooLarge),
+                }
+            }
+        }
     }
 }

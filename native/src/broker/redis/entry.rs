@@ -102,6 +102,8 @@ fn unescape(text: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -124,6 +126,31 @@ mod tests {
     fn broken_entries_are_refused() {
         for entry in ["", "[", "[{}", "[{},", "[{}, \"a\"]", "[{}, \"a\", \"b", "{}", "[}, \"\", \"q\"]"] {
             assert_eq!(foreign_entry(entry.as_bytes()), None, "{entry}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_entry_that_kombu_can_write_is_taken_apart(body in ".{0,40}", exchange in ".{0,20}", key in ".{0,20}") {
+            let message = serde_json::json!({"body": body, "headers": {"n": [1, {"deep": body}]}});
+            let entry = serde_json::json!([message, exchange, key]).to_string();
+            let parts = foreign_entry(entry.as_bytes()).unwrap();
+            let message = message.to_string();
+            prop_assert_eq!(parts.message, message.as_bytes());
+            prop_assert_eq!((parts.exchange, parts.routing_key), (exchange, key));
+        }
+
+        #[test]
+        fn almost_entries_never_panic(pieces in proptest::collection::vec(
+            proptest::sample::select(vec!["[", "]", "{", "}", "\"", "\\", ",", " ", "null", "\\u0041", "\\ud800", "a", "1"]), 0..24,
+        ), raw in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let text = pieces.concat();
+            for entry in [text.as_bytes(), &raw] {
+                if let Some(parts) = foreign_entry(entry) {
+                    prop_assert!(parts.message.len() < entry.len());
+                }
+                let _ = own_message(entry.to_vec(), br#","","q"]"#);
+            }
         }
     }
 }

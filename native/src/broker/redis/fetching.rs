@@ -277,9 +277,14 @@ pub(super) fn read_answer(reply: Frame, ticket: &FetchTicket, keys: &Keys) -> Re
     for part in parts {
         let mut group = part.into_array()?.into_iter();
         let position = group.next().and_then(|part| part.as_integer()).ok_or_else(malformed)? as usize;
+        if !(1..=ticket.order.len() * keys.steps.len()).contains(&position) {
+            return Err(malformed());
+        }
         let counter = group.next().and_then(|part| part.as_integer()).ok_or_else(malformed)? as u64;
-        let (step, nth) =
-            (position.saturating_sub(1) / ticket.order.len(), position.saturating_sub(1) % ticket.order.len());
+        if counter.checked_sub(ticket.first_counter).is_none_or(|used| used > u64::from(ticket.want)) {
+            return Err(malformed());
+        }
+        let (step, nth) = ((position - 1) / ticket.order.len(), (position - 1) % ticket.order.len());
         let list = keys.list_index(step, ticket.order[nth]);
         groups.push(Group { step, list, first_counter: counter, counter, messages: group });
     }
@@ -333,3 +338,6 @@ fn interleave(mut groups: Vec<Group>, ticket: &FetchTicket, keys: &Keys) -> Resu
     }
     Ok(messages)
 }
+
+#[cfg(test)]
+mod tests;
