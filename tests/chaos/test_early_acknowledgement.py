@@ -24,20 +24,24 @@ def test_killed_node_loses_at_most_what_ran(
     kind: Kind, randomness: random.Random, request: pytest.FixtureRequest
 ) -> None:
     is_long = request.config.getoption("--chaos-long")
-    kills = 40 if is_long else 4
-    total = 8_000 if is_long else 800
+    share = request.config.getoption("--chaos-share")
+    kills = int(40 * share) if is_long else 4
+    total = int(8_000 * share) if is_long else 800
     with Stage(kind, "impatient", options=("-c", str(CONCURRENCY))) as stage:
         publisher = Publisher(stage, stage.tasks.count_early_busy, "early", total, 0.005)
         publisher.start()
-        publisher.join(deadline_s=120)
+        publisher.join(deadline_s=120 + total / 10)
         assert not publisher.uncertain
         for _ in range(kills):
             before = int(stage.redis.hlen("executions:early"))
             step = randomness.randrange(20, 80)
-            eventually(lambda: int(stage.redis.hlen("executions:early")) >= min(before + step, total))  # noqa: B023
+            eventually(
+                lambda: int(stage.redis.hlen("executions:early")) >= min(before + step, total),  # noqa: B023
+                deadline_s=120,
+            )
             stage.worker.kill_all()
             stage.new_worker().start()
-        stage.wait_until_drained(deadline_s=120)
+        stage.wait_until_drained(deadline_s=120 + total / 10)
         eventually(lambda: stage.unacked() == 0)
         # What runs is acknowledged already: only a warm stop says that it has ended.
         assert stage.worker.stop() == 0
