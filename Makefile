@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: soak help setup demo test test-rust conformance lint format bench bench-micro wheel wheels sdist check-wheel fuzz compat chaos profile lock clean redis-versions
+.PHONY: soak help setup demo test test-rust conformance lint format bench bench-micro wheel wheels test-wheels sdist check-wheel fuzz compat chaos profile lock clean redis-versions
 
 PYTHON ?= python3
 VENV := .venv
@@ -55,6 +55,9 @@ wheels: ## Build a manylinux wheel for every Python that is installed (PYTHONS="
 
 sdist: setup ## Build the source distribution and prove that it builds without a network
 	@scripts/build_sdist
+
+test-wheels: ## Run the Python unit tests, a demo and a worker from the wheels of make wheels (PYTHONS="3.12 3.13" narrows)
+	@scripts/test_wheels
 
 check-wheel: ## Check the wheel in dist/ again
 	@scripts/check_wheel

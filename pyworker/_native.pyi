@@ -533,6 +533,9 @@ class SqliteFile:
     def broadcast(self, exchange: str, message: bytes) -> None:
         """Send to everybody who listens to an exchange now."""
 
+    def listeners(self, exchange: str) -> list[str]:
+        """Return the queues by which living processes listen to a fan-out exchange."""
+
     def last_broadcast(self) -> int:
         """Return the number of the last broadcast."""
 
@@ -564,11 +567,20 @@ class SqliteFile:
 
 @final
 class SqliteConsumer:
-    """A consumer that blocks: kombu's channels. Signs on when it first fetches."""
+    """A consumer that blocks: kombu's channels. Signs on when it first consumes or fetches."""
 
     def __new__(cls, file: SqliteFile, owner: str, lease_s: float) -> SqliteConsumer: ...
-    def fetch(self, queues: Sequence[str], want: int) -> list[tuple[int, int, int, bytes]]:
-        """Take messages of these queues in turn: number, place of the queue, earlier deliveries, envelope."""
+    def consume(self, queue: str, exchange: str | None = None) -> None:
+        """Begin to consume a queue, by which its owner listens to a fan-out exchange if one is named."""
+
+    def cancel(self, queue: str) -> None:
+        """End consuming a queue."""
+
+    def fetch(self, queues: Sequence[tuple[str, bool]], want: int) -> list[tuple[int, int, int, bytes]]:
+        """Take messages of queues in turn: number, place of the queue, earlier deliveries, envelope.
+
+        The flag beside a queue says that nobody acknowledges: its messages leave the file when they are taken.
+        """
 
     def settle(self, ids: Sequence[int], how: str) -> None:
         """End deliveries: ``ack``, ``requeue`` (counted) or ``release``; those of others are passed over."""

@@ -47,6 +47,29 @@ make_venv() {
     "$1" -m venv "$2" || die "$1 cannot make virtual environments (Debian: apt-get install python3-venv)"
 }
 
+# Every Python to build or test wheels with, one a line; PYTHONS="3.10 /path/to/python" narrows or adds.
+pythons() {
+    if [ -n "${PYTHONS:-}" ]; then
+        local name
+        for name in $PYTHONS; do
+            if [ -x "$name" ]; then echo "$name"; else find_python "$name"; fi
+        done
+        return
+    fi
+    local minor
+    for minor in 10 11 12 13 14; do find_python "3.$minor"; done
+}
+
+# The newest patch release of a version: the one on PATH, or pyenv's.
+find_python() {
+    local found
+    found=$(command -v "python$1" || true)
+    if [ -z "$found" ] || ! "$found" -c 'import venv, ensurepip' 2>/dev/null; then
+        found=$(ls -d "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/python 2>/dev/null | sort -V | tail -n 1 || true)
+    fi
+    if [ -n "$found" ]; then echo "$found"; else say "no Python $1 here"; fi
+}
+
 # Runs a command as root if this user may without a password; fails otherwise.
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi

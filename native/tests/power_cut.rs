@@ -18,7 +18,7 @@ use power::chance::Chance;
 use power::traffic::{Seen, Traffic};
 use power::vfs;
 use pyworker_native::sqlite::client::SqliteClient;
-use pyworker_native::sqlite::consumer::SqliteConsumer;
+use pyworker_native::sqlite::consumer::{Asked, SqliteConsumer};
 
 const CUTS: u64 = 12;
 /// Publishes before the cut, at most: past several checkpoints.
@@ -62,7 +62,8 @@ fn look(folder: &Path, seen: &Seen) -> Found {
     let consumer = SqliteConsumer::new("heir".into(), Duration::from_secs(60));
     let mut remaining = Vec::new();
     loop {
-        let fetched = consumer.fetch(&client, &[power::traffic::QUEUE], 1000).expect("fetched");
+        let asked = Asked { queue: power::traffic::QUEUE, forgets: false };
+        let fetched = consumer.fetch(&client, &[asked], 1000).expect("fetched");
         if fetched.is_empty() {
             break;
         }

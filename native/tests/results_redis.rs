@@ -379,7 +379,9 @@ fn giving_up_is_told_though_nothing_is_queued() {
 fn what_is_refused_for_good_fails_alone() {
     let server = RedisServer::start(&[]);
     let mut client = server.client();
-    client.ask("ACL SETUSER limited on >secret ~allowed* &* +@all");
+    client.ask("ACL SETUSER limited on >secret ~allowed* +@all");
+    // From Redis 6.2 on channels are allowed one by one; 6.0 does not know the word.
+    client.ask("ACL SETUSER limited &*");
     let mut setup = config(&server);
     setup.address.username = Some("limited".into());
     setup.address.password = Some("secret".into());

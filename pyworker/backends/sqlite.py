@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pyworker import states
@@ -10,10 +11,11 @@ from pyworker._native import NativeError
 from pyworker.backends.base import Meta
 from pyworker.backends.storing import StoringBackend
 from pyworker.backends.wait_clock import WaitClock
-from pyworker.transport.sqlite_file import open_file
+from pyworker.transport.sqlite_file import check_file, open_file
 from pyworker.transport.sqlite_url import parse_sqlite_url, url_of
 
 if TYPE_CHECKING:
+    from pyworker._native import SqliteFile
     from pyworker.app import Celery
 
 
@@ -29,7 +31,17 @@ class SqliteBackend(StoringBackend):
     def __init__(self, app: Celery, url: str) -> None:
         super().__init__(app, url)
         self.address = parse_sqlite_url(url, setting="result_backend", options=self.options)
-        self.file = open_file(self.address, setting="result_backend")
+        check_file(self.address, setting="result_backend")
+
+    @cached_property
+    def file(self) -> SqliteFile:
+        """The open file.
+
+        Raises:
+            ImproperlyConfigured: it is not to be used.
+            OperationalError: it cannot be reached now.
+        """
+        return open_file(self.address, setting="result_backend")
 
     def as_uri(self, include_password: bool = False) -> str:
         """Return the file's URL."""

@@ -43,6 +43,20 @@ def open_file(address: SqliteAddress, *, setting: str, priority_steps: tuple[int
         return file
 
 
+def check_file(address: SqliteAddress, *, setting: str) -> None:
+    """Say what is wrong with a file, before anything is started. It is left closed.
+
+    What passes, a full disk or somebody who keeps the file locked, is left to whoever uses it: they wait.
+
+    Raises:
+        ImproperlyConfigured: the place or the file is not to be used; names the setting and the reason.
+    """
+    try:
+        open_file(address, setting=setting).close()
+    except OperationalError:
+        pass
+
+
 def discard_file(address: SqliteAddress) -> None:
     """Close the handles of a file of this process and delete it, side files too; nobody may use it any more."""
     with _lock:

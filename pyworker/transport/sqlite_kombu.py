@@ -13,13 +13,16 @@ import socket
 import threading
 import time
 from collections import deque
+from functools import cached_property
 from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 from kombu.transport import virtual
+from kombu.transport.base import to_rabbitmq_queue_arguments
 from kombu.utils.json import dumps, loads
 
 from pyworker._native import NativeError, SqliteConsumer, SqliteFile
+from pyworker.exceptions import OperationalError
 from pyworker.transport.sqlite_file import open_file, priority_steps
 from pyworker.transport.sqlite_url import parse_sqlite_url
 from pyworker.version import __version__
@@ -65,8 +68,6 @@ class Channel(virtual.Channel):  # type: ignore[misc]
 
     QoS = QoS
     supports_fanout = True
-    #: Each process knows its own subscriptions to broadcasts alone: they are no rows of the file.
-    tells_subscribers = False
     from_transport_options = (*virtual.Channel.from_transport_options, "visibility_timeout")
     visibility_timeout = _VISIBILITY_TIMEOUT_S
 
@@ -78,6 +79,8 @@ class Channel(virtual.Channel):  # type: ignore[misc]
         #: Queues bound to fan-out exchanges: the exchange, and from which broadcast on.
         self._subscriptions: dict[str, tuple[str, int]] = {}
         self._broadcasts: deque[tuple[str, Any]] = deque()
+        #: Queues whose consumers acknowledge nothing: what comes from them leaves the file when it is handed out.
+        self._forgetting: set[str] = set()
         self._last_broadcast = 0
         self._turn = 0
         owner = f"kombu.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
@@ -91,10 +94,10 @@ class Channel(virtual.Channel):  # type: ignore[misc]
     def _get(self, queue: str, timeout: float | None = None) -> Any:
         if queue in self._subscriptions:
             raise Empty
-        return self._fetch([queue])[1]
+        return self._fetch([(queue, False)])[1]
 
-    def _fetch(self, queues: list[str]) -> tuple[str, Any]:
-        """Take the next message of these queues."""
+    def _fetch(self, queues: list[tuple[str, bool]]) -> tuple[str, Any]:
+        """Take the next message of these queues; the flag says that nobody will acknowledge it."""
         for number, position, deliveries, raw in self._consumer.fetch(queues, 1):
             message = loads(raw.decode())
             properties = message["properties"]
@@ -102,8 +105,10 @@ class Channel(virtual.Channel):  # type: ignore[misc]
             tag = properties["delivery_tag"] = f"{number}"
             if deliveries:
                 message["redelivered"] = True
-            self._held[tag] = number
-            return queues[position], message
+            queue, forgets = queues[position]
+            if not forgets:
+                self._held[tag] = number
+            return queue, message
         raise Empty
 
     def _poll(self, cycle: Any, callback: Callable[[Any, str], Any], timeout: float | None = None) -> Any:
@@ -112,13 +117,37 @@ class Channel(virtual.Channel):  # type: ignore[misc]
             if self._broadcasts:
                 queue, message = self._broadcasts.popleft()
                 return callback(message, queue)
-        queues = [queue for queue in self._active_queues if queue not in self._subscriptions]
-        if not queues:
-            raise Empty
-        # The queues take turns in being the first.
-        self._turn = (self._turn + 1) % len(queues)
+        queues = [
+            (queue, queue in self._forgetting) for queue in self._active_queues if queue not in self._subscriptions
+        ]
+        # The queues take turns in being the first. Without any, this is a sign of life.
+        self._turn = (self._turn + 1) % max(len(queues), 1)
         queue, message = self._fetch(queues[self._turn :] + queues[: self._turn])
         return callback(message, queue)
+
+    def basic_consume(
+        self, queue: str, no_ack: bool, callback: Callable[[Any], Any], consumer_tag: str, **kwargs: Any
+    ) -> None:
+        """Consume from a queue, and say so in the file: it does not expire meanwhile."""
+        exchange, _first = self._subscriptions.get(queue, (None, 0))
+        self._consumer.consume(queue, exchange)
+        (self._forgetting.add if no_ack else self._forgetting.discard)(queue)
+        super().basic_consume(queue, no_ack, callback, consumer_tag, **kwargs)
+
+    def basic_cancel(self, consumer_tag: str) -> None:
+        """End a consumer."""
+        queue = self._tag_to_queue.get(consumer_tag)
+        super().basic_cancel(consumer_tag)
+        if queue is not None and queue not in self._active_queues and not self.closed:
+            self._forgetting.discard(queue)
+            self._consumer.cancel(queue)
+
+    def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
+        """Return the next message of a queue, if there is one."""
+        message = super().basic_get(queue, no_ack, **kwargs)
+        if no_ack and message is not None:
+            self.settle([message.delivery_tag], "ack")
+        return message
 
     def settle(self, tags: list[str], how: str) -> None:
         """End deliveries of this channel."""
@@ -133,6 +162,10 @@ class Channel(virtual.Channel):  # type: ignore[misc]
         return self.file.purge(queue)
 
     # -- queues and exchanges
+
+    def prepare_queue_arguments(self, arguments: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Return a queue's arguments as RabbitMQ has them; of these ``x-expires`` means something here."""
+        return dict(to_rabbitmq_queue_arguments(arguments, **kwargs))
 
     def _new_queue(self, queue: str, arguments: dict[str, Any] | None = None, **_kwargs: Any) -> None:
         expires_ms = (arguments or {}).get("x-expires")
@@ -154,6 +187,16 @@ class Channel(virtual.Channel):  # type: ignore[misc]
         else:
             self.file.bind(exchange, (routing_key or "", pattern or "", queue or ""))
 
+    def queue_bind(
+        self, queue: str, exchange: str | None = None, routing_key: str = "", arguments: Any = None, **kwargs: Any
+    ) -> None:
+        """Bind a queue, also where kombu knows of it: a queue that nobody used has lost its bindings in the file."""
+        exchange = exchange or "amq.direct"
+        is_known = self.state.has_binding(queue, exchange, routing_key)
+        super().queue_bind(queue, exchange, routing_key, arguments, **kwargs)
+        if is_known and queue not in self._subscriptions:
+            self._queue_bind(exchange, *self.typeof(exchange).prepare_bind(queue, exchange, routing_key, arguments))
+
     def queue_unbind(
         self, queue: str, exchange: str | None = None, routing_key: str = "", arguments: Any = None, **kwargs: Any
     ) -> None:
@@ -168,6 +211,10 @@ class Channel(virtual.Channel):  # type: ignore[misc]
         return self.file.bindings(exchange)
 
     # -- broadcasts
+
+    def fanout_listeners(self, exchange: str) -> list[str]:
+        """Return the queues by which living processes listen to a fan-out exchange."""
+        return self.file.listeners(exchange)
 
     def _put_fanout(self, exchange: str, message: dict[str, Any], routing_key: str, **_kwargs: Any) -> None:
         self.file.broadcast(exchange, dumps(message).encode())
@@ -262,7 +309,7 @@ class Transport(virtual.Transport):  # type: ignore[misc]
     can_parse_url = True
     driver_type = "sqlite"
     driver_name = "pyworker"
-    connection_errors = (*virtual.Transport.connection_errors, NativeError)
+    connection_errors = (*virtual.Transport.connection_errors, NativeError, OperationalError)
     implements = virtual.Transport.implements.extend(
         asynchronous=False, exchange_type=frozenset(["direct", "topic", "fanout"])
     )
@@ -270,9 +317,14 @@ class Transport(virtual.Transport):  # type: ignore[misc]
     def __init__(self, client: Any, **kwargs: Any) -> None:
         super().__init__(client, **kwargs)
         options = dict(client.transport_options or {})
-        address = parse_sqlite_url(_url(client), setting="broker_url", options=options)
-        self.file: SqliteFile = open_file(address, setting="broker_url", priority_steps=priority_steps(options))
+        self._address = parse_sqlite_url(_url(client), setting="broker_url", options=options)
+        self._priority_steps = priority_steps(options)
         self.cycle.transport = self
+
+    @cached_property
+    def file(self) -> SqliteFile:
+        """The file, opened with the connection and not before: a transport is also asked for what it can do."""
+        return open_file(self._address, setting="broker_url", priority_steps=self._priority_steps)
 
     def names(self) -> list[bytes]:
         """What the channels of this connection wait for."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pyworker.transport.sqlite_file import open_file, priority_steps
+from pyworker.transport.sqlite_file import check_file, priority_steps
 from pyworker.transport.sqlite_url import parse_sqlite_url
 from pyworker.worker.broker_options import connection_retry, owner_name, reading_order
 from pyworker.worker.sqlite_config import SqliteBrokerConfig
@@ -27,12 +27,10 @@ def sqlite_broker(
 
     Raises:
         ImproperlyConfigured: an option is not supported, or the file is not usable; says which and why.
-        OperationalError: the file cannot be reached now.
     """
     address = parse_sqlite_url(url, setting="broker_url", options=options)
     steps = priority_steps(options)
-    # Says now what is wrong with the file, before anything is started.
-    open_file(address, setting="broker_url", priority_steps=steps).close()
+    check_file(address, setting="broker_url")
     order, queues = reading_order(options.get("queue_order_strategy", "round_robin"), queues)
     return SqliteBrokerConfig(
         address=address,

@@ -7,10 +7,7 @@ files of this process and its children in the machine's memory, gone when the pr
 
 from __future__ import annotations
 
-import atexit
 import os
-import shutil
-import tempfile
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -18,11 +15,11 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from pyworker.exceptions import ImproperlyConfigured
 from pyworker.redacting import without_password
+from pyworker.transport.memory_folder import make_memory_folder
 from pyworker.worker.sqlite_config import SqliteAddress
 
 #: Schemes that lead to a SQLite file.
 SCHEMES = frozenset({"sqlite", "memory"})
-_MEMORY_FOLDER = "/dev/shm"
 _OPTIONS = ("durable", "busy_timeout")
 _lock = threading.Lock()
 _memory_folder: str | None = None
@@ -83,15 +80,8 @@ def _memory_path(name: str) -> str:
     global _memory_folder
     with _lock:
         if _memory_folder is None:
-            parent = _MEMORY_FOLDER if os.access(_MEMORY_FOLDER, os.W_OK) else None
-            _memory_folder = tempfile.mkdtemp(prefix=f"pyworker-memory-{os.getpid()}-", dir=parent)
-            atexit.register(_remove, _memory_folder, os.getpid())
+            _memory_folder = make_memory_folder()
     return os.path.join(_memory_folder, f"{quote(name.strip('/'), safe='') or 'default'}.db")
-
-
-def _remove(folder: str, process_id: int) -> None:
-    if os.getpid() == process_id:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _flag(value: Any) -> bool:

@@ -135,10 +135,8 @@ class Village:
         return True
 
     def left(self) -> list[tuple[str, int, int, int]]:
-        """Queues that are not empty, but for replies to workers that were killed while they asked their neighbours."""
-        return [
-            queue for queue in self.file().queues() if any(queue[1:]) and not queue[0].endswith(".reply.celery.pidbox")
-        ]
+        """Queues that are not empty."""
+        return [queue for queue in self.file().queues() if any(queue[1:])]
 
     def close(self) -> None:
         """End everybody."""

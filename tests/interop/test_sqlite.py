@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +20,7 @@ from support.worker import WorkerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from pyworker._native import SqliteFile
 
@@ -88,3 +91,33 @@ def test_nothing_is_left_behind(pair: Pairing) -> None:
 def test_workers_answer_remote_control(pair: Pairing) -> None:
     answers = eventually(lambda: pair.app.control.ping(timeout=10, limit=1), what="an answer to ping")
     assert [list(answer.values()) for answer in answers] == [[{"ok": "pong"}]]
+
+
+def test_nobody_waits_for_neighbours_that_are_not_there(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/queue.db"
+
+    def begin(kind: Kind, name: str, library: str) -> WorkerProcess:
+        options, environment = ("-c", "1", "-n", f"{name}@%h"), {"TEST_LIBRARY": library}
+        workers.append(WorkerProcess(kind, "filed", broker=url, options=options, environment=environment))
+        return workers[-1].start()
+
+    workers: list[WorkerProcess] = []
+    file = open_file(parse_sqlite_url(url, setting="test"), setting="test")
+    try:
+        begin(OURS, "own", "pyworker").wait_for_line("mingle: all alone", deadline_s=60)
+        # Nobody was there to be asked, so nobody was.
+        assert file.last_broadcast() == 0
+        begin(OURS, "adapted", "celery").wait_for_line("mingle: sync with 1 nodes", deadline_s=60)
+        # It answers, but asks on Redis and RabbitMQ alone.
+        begin(STOCK, "stock", "celery")
+        for worker in workers[:2]:
+            os.kill(worker.pid, signal.SIGKILL)
+            worker.wait(deadline_s=60)
+        begin(OURS, "second", "pyworker").wait_for_line("mingle: sync with 1 nodes", deadline_s=60)
+        # What was asked and answered is forgotten.
+        eventually(
+            lambda: not [name for name, *_ in file.queues() if "reply" in name], deadline_s=60, what="no replies"
+        )
+    finally:
+        for worker in workers:
+            worker.close()

@@ -13,7 +13,7 @@ use crate::broker::Settlement;
 use crate::error::{Error, ErrorKind};
 use crate::sqlite::chords::ChordPart;
 use crate::sqlite::client::SqliteClient;
-use crate::sqlite::consumer::SqliteConsumer;
+use crate::sqlite::consumer::{Asked, SqliteConsumer};
 use crate::sqlite::{SqliteAddress, SqliteBrokerConfig, SqliteResultConfig, Word};
 
 pub(super) fn address(object: &Bound<'_, PyAny>) -> PyResult<SqliteAddress> {
@@ -205,6 +205,10 @@ impl SqliteFile {
         detached(py, || self.0.broadcast(exchange, &message))
     }
 
+    fn listeners(&self, py: Python<'_>, exchange: &str) -> PyResult<Vec<String>> {
+        detached(py, || self.0.listeners(exchange))
+    }
+
     fn last_broadcast(&self, py: Python<'_>) -> PyResult<i64> {
         detached(py, || self.0.last_broadcast())
     }
@@ -267,11 +271,28 @@ impl PySqliteConsumer {
         Self { file, consumer: SqliteConsumer::new(owner, lease) }
     }
 
-    fn fetch<'py>(&self, py: Python<'py>, queues: Vec<PyBackedStr>, want: usize) -> PyResult<Vec<Delivery<'py>>> {
+    #[pyo3(signature = (queue, exchange = None))]
+    fn consume(&self, py: Python<'_>, queue: &str, exchange: Option<&str>) -> PyResult<()> {
+        let client = &self.file.get().0;
+        detached(py, || self.consumer.consume(client, queue, exchange))
+    }
+
+    fn cancel(&self, py: Python<'_>, queue: &str) -> PyResult<()> {
+        let client = &self.file.get().0;
+        detached(py, || self.consumer.cancel(client, queue))
+    }
+
+    fn fetch<'py>(
+        &self,
+        py: Python<'py>,
+        queues: Vec<(PyBackedStr, bool)>,
+        want: usize,
+    ) -> PyResult<Vec<Delivery<'py>>> {
         let client = &self.file.get().0;
         let fetched = detached(py, || {
-            let queues: Vec<&str> = queues.iter().map(|queue| &**queue).collect();
-            self.consumer.fetch(client, &queues, want)
+            let asked: Vec<Asked<'_>> =
+                queues.iter().map(|(queue, forgets)| Asked { queue, forgets: *forgets }).collect();
+            self.consumer.fetch(client, &asked, want)
         })?;
         Ok(fetched
             .into_iter()

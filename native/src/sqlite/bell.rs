@@ -5,14 +5,15 @@
 //! sleeps only if the word is still the same: nothing is missed. Without the file (a folder in which we may not
 //! create one) the words are this process's own and everybody else polls.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// What one can wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,9 +59,17 @@ pub(crate) fn side_path(database: &Path) -> PathBuf {
 
 impl Bell {
     /// Maps the side file of a database, or private memory if that cannot be had.
+    ///
+    /// # Errors
+    ///
+    /// `Resource` if the disk is full: that passes, and words of our own would not.
     pub(crate) fn open(database: &Path) -> Result<Self> {
-        match map_file(&side_path(database)) {
+        let path = side_path(database);
+        match map_file(&path) {
             Ok(base) => Ok(Self { base, is_shared: true }),
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                Err(Error::new(ErrorKind::Resource, format!("sqlite: {}: {error}", path.display())))
+            }
             Err(_) => Self::private(),
         }
     }
@@ -173,23 +182,36 @@ pub(crate) fn bit_of_node(number: u64) -> u32 {
     1 << (NAME_BITS + (number % u64::from(32 - NAME_BITS)) as u32)
 }
 
-fn map_file(path: &Path) -> Result<NonNull<u32>> {
+fn map_file(path: &Path) -> std::io::Result<NonNull<u32>> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-    if file.metadata()?.len() < LENGTH as u64 {
-        file.set_len(LENGTH as u64)?;
+    let metadata = file.metadata()?;
+    if metadata.len() < LENGTH as u64 || metadata.blocks() * 512 < LENGTH as u64 {
+        allocate(&file)?;
     }
     map(file.as_raw_fd(), libc::MAP_SHARED)
 }
 
+/// Gives the file its length and its place on the disk: on a full one, writing to a mapping without a place is fatal.
+#[expect(unsafe_code, reason = "posix_fallocate has no wrapper")]
+fn allocate(file: &File) -> std::io::Result<()> {
+    // SAFETY: the descriptor is open during the call.
+    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, LENGTH as i64) } {
+        0 => Ok(()),
+        // A file system that cannot do that.
+        libc::EOPNOTSUPP | libc::EINVAL | libc::ENOSYS => file.set_len(LENGTH as u64),
+        code => Err(std::io::Error::from_raw_os_error(code)),
+    }
+}
+
 #[expect(unsafe_code, reason = "mmap has no wrapper")]
-fn map(descriptor: i32, flags: i32) -> Result<NonNull<u32>> {
+fn map(descriptor: i32, flags: i32) -> std::io::Result<NonNull<u32>> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new mapping at an address of the kernel's choice; a descriptor is open during the call.
     let base = unsafe { libc::mmap(std::ptr::null_mut(), LENGTH, protection, flags, descriptor, 0) };
     if base == libc::MAP_FAILED {
-        return Err(std::io::Error::last_os_error().into());
+        return Err(std::io::Error::last_os_error());
     }
-    NonNull::new(base.cast()).ok_or_else(|| std::io::Error::from(std::io::ErrorKind::OutOfMemory).into())
+    NonNull::new(base.cast()).ok_or_else(|| std::io::ErrorKind::OutOfMemory.into())
 }
 
 #[cfg(test)]

@@ -11,13 +11,15 @@ use rusqlite::Connection;
 use super::SqliteAddress;
 use super::bell::{ALL, Bell, Word, bit_of};
 use super::chords::{self, ChordPart, Counted};
+use super::consuming;
 use super::database::{Commit, Database};
 use super::exchanges::{self, Binding};
+use super::liveness::Liveness;
 use super::maintenance::{self, QueueReport};
 use super::messages::{self, NewMessage};
 use super::results::{self, NewResult};
 use super::side_clock::clock_of;
-use crate::clock::Clock;
+use crate::clock::{Clock, monotonic_ns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::publish::per_process::PerProcess;
 
@@ -47,8 +49,8 @@ struct Batch {
 /// One process's own part.
 #[derive(Debug)]
 struct Local {
-    /// Made when first used, after the file; `None` where there is no memory for it.
-    bell: OnceLock<Option<Bell>>,
+    /// Made when first used, after the file.
+    bell: OnceLock<Bell>,
     writer: Mutex<Option<Database>>,
     /// Readers do not wait for a commit.
     reader: Mutex<Option<Database>>,
@@ -136,8 +138,12 @@ impl SqliteClient {
     }
 
     fn bell(&self) -> Option<&Bell> {
-        let bell = self.local().bell.get_or_init(|| Bell::open(&self.address.path).ok());
-        bell.as_ref()
+        let slot = &self.local().bell;
+        match slot.get() {
+            Some(bell) => Some(bell),
+            // Tried again the next time if there is no room for it now.
+            None => Bell::open(&self.address.path).ok().map(|bell| slot.get_or_init(|| bell)),
+        }
     }
 
     /// Closes this process's connections. The handle stays usable.
@@ -352,6 +358,12 @@ impl SqliteClient {
     /// What is bound to an exchange.
     pub fn bindings(&self, exchange: &str) -> Result<Vec<Binding>> {
         self.read(|connection| exchanges::bindings(connection, exchange))
+    }
+
+    /// The queues by which living processes listen to a fan-out exchange.
+    pub fn listeners(&self, exchange: &str) -> Result<Vec<String>> {
+        let liveness = Liveness::open(&self.address.path).ok();
+        self.read(|connection| consuming::listeners(connection, exchange, monotonic_ns(), liveness.as_ref()))
     }
 
     /// Sends a message to everybody who listens to an exchange now.

@@ -1,5 +1,7 @@
 //! One connection, its settings, and its transactions.
 
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -230,9 +232,25 @@ pub(crate) fn refused(path: &Path, error: &rusqlite::Error) -> Error {
         Some(_) => ErrorKind::ServerRefused,
         None => ErrorKind::Internal,
     };
-    let damaged =
-        if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) { "the file is damaged: " } else { "" };
-    Error::new(kind, format!("sqlite: {}: {damaged}{error}", path.display()))
+    let why = match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt) => "the file is damaged: ",
+        // SQLite says so itself where it writes the file; of its side files it only says that something failed.
+        Some(ErrorCode::SystemIoFailure) if is_disk_full(path) => "the disk is full: ",
+        _ => "",
+    };
+    Error::new(kind, format!("sqlite: {}: {why}{error}", path.display()))
+}
+
+/// Whether nothing is left on the disk of a file for this user.
+#[expect(unsafe_code, reason = "statvfs has no wrapper")]
+fn is_disk_full(path: &Path) -> bool {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(folder) = CString::new(folder.as_os_str().as_bytes()) else { return false };
+    // SAFETY: all bytes zero is a valid structure; the path is terminated and lives during the call.
+    unsafe {
+        let mut status: libc::statvfs = std::mem::zeroed();
+        libc::statvfs(folder.as_ptr(), &raw mut status) == 0 && status.f_blocks > 0 && status.f_bavail == 0
+    }
 }
 
 impl Drop for Database {

@@ -1,6 +1,8 @@
 //! What has to go some time: expired results, old broadcasts, queues that nobody uses; and what people look at.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
+
+use super::messages;
 
 /// Results that one transaction deletes, so that nobody waits long for it.
 const EXPIRED_BATCH: i64 = 1000;
@@ -29,8 +31,10 @@ pub(crate) fn tidy(transaction: &Connection, now_s: f64) -> rusqlite::Result<boo
         )?
         .execute(params![now_s as i64, EXPIRED_BATCH])?;
     transaction.prepare_cached("DELETE FROM fanout WHERE at_s < ?1")?.execute([now_s - FANOUT_KEPT_S])?;
-    let mut select = transaction
-        .prepare_cached("SELECT name FROM queues WHERE expires_s IS NOT NULL AND used_s + expires_s < ?1 LIMIT 100")?;
+    let mut select = transaction.prepare_cached(
+        "SELECT name FROM queues WHERE expires_s IS NOT NULL AND used_s + expires_s < ?1 \
+         AND NOT EXISTS (SELECT 1 FROM consumers c WHERE c.queue = queues.id) LIMIT 100",
+    )?;
     let unused = select.query_map([now_s], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
     for name in unused {
         delete_queue(transaction, &name)?;
@@ -47,31 +51,29 @@ pub(crate) fn tidy(transaction: &Connection, now_s: f64) -> rusqlite::Result<boo
 
 /// Deletes the messages of a queue that nobody holds; returns how many.
 pub(crate) fn purge(transaction: &Connection, name: &str) -> rusqlite::Result<u64> {
-    let Some(queue) = known_queue(transaction, name)? else { return Ok(0) };
+    let Some(queue) = messages::known_queue(transaction, name)? else { return Ok(0) };
     let unheld = "SELECT id FROM messages WHERE queue = ?1 AND id NOT IN (SELECT id FROM held)";
     transaction.execute(&format!("DELETE FROM later WHERE id IN ({unheld})"), [queue])?;
     transaction.execute("DELETE FROM ready WHERE queue = ?1", [queue])?;
     Ok(transaction.execute(&format!("DELETE FROM messages WHERE id IN ({unheld})"), [queue])? as u64)
 }
 
-/// Deletes a queue, its messages and its bindings. What workers hold stays theirs.
+/// Deletes a queue, its messages and its bindings. What workers hold stays theirs, and as long as somebody consumes the
+/// queue its number stays: it would go on reading a number that means nothing any more, or another queue.
 pub(crate) fn delete_queue(transaction: &Connection, name: &str) -> rusqlite::Result<()> {
     purge(transaction, name)?;
     transaction.execute("DELETE FROM bindings WHERE queue = ?1", [name])?;
     transaction.execute(
-        "DELETE FROM queues WHERE name = ?1 AND id NOT IN (SELECT m.queue FROM held h JOIN messages m ON m.id = h.id)",
+        "DELETE FROM queues WHERE name = ?1 AND id NOT IN (SELECT queue FROM consumers) \
+         AND id NOT IN (SELECT m.queue FROM held h JOIN messages m ON m.id = h.id)",
         [name],
     )?;
     Ok(())
 }
 
-fn known_queue(connection: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
-    connection.prepare_cached("SELECT id FROM queues WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()
-}
-
 /// How many messages wait in a queue.
 pub(crate) fn size(connection: &Connection, name: &str) -> rusqlite::Result<u64> {
-    let Some(queue) = known_queue(connection, name)? else { return Ok(0) };
+    let Some(queue) = messages::known_queue(connection, name)? else { return Ok(0) };
     connection
         .prepare_cached("SELECT count(*) FROM ready WHERE queue = ?1")?
         .query_row([queue], |row| row.get::<_, i64>(0))

@@ -41,13 +41,14 @@ pub(crate) fn times_of(body: &[u8]) -> (Option<f64>, Option<f64>) {
     parsed.map_or((None, None), |envelope| (envelope.eta_s(), envelope.expires_s()))
 }
 
+/// The number of a queue, if there is one.
+pub(crate) fn known_queue(connection: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
+    connection.prepare_cached("SELECT id FROM queues WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()
+}
+
 /// The number of a queue, made if it is new.
 pub(crate) fn queue_id(transaction: &Connection, name: &str) -> rusqlite::Result<i64> {
-    let known = transaction
-        .prepare_cached("SELECT id FROM queues WHERE name = ?1")?
-        .query_row([name], |row| row.get(0))
-        .optional()?;
-    match known {
+    match known_queue(transaction, name)? {
         Some(id) => Ok(id),
         None => transaction
             .prepare_cached("INSERT INTO queues (name) VALUES (?1) RETURNING id")?

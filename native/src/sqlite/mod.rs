@@ -8,7 +8,7 @@
 //!
 //! * `schema.rs`: the tables, their version, what is checked before anything is done with a file;
 //! * `database.rs`: one connection and its transactions;
-//! * `messages.rs`, `nodes.rs`, `results.rs`, `exchanges.rs`: what is done inside a transaction;
+//! * `messages.rs`, `nodes.rs`, `consuming.rs`, `results.rs`, `exchanges.rs`: what is done inside a transaction;
 //! * `bell.rs`: waking other processes; `liveness.rs`: knowing that one is gone;
 //! * `fork.rs`: why a fork does no harm;
 //! * `side_clock.rs`: a clock that tests move ahead, for files that are not durable;
@@ -19,6 +19,7 @@ pub(crate) mod bell;
 pub mod chords;
 pub mod client;
 pub mod consumer;
+pub(crate) mod consuming;
 pub(crate) mod database;
 pub mod exchanges;
 pub(crate) mod fork;

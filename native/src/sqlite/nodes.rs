@@ -1,7 +1,8 @@
 //! Who holds messages: nodes sign on, sign again while they live, and hand back what the dead held.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::consuming;
 use super::liveness::Liveness;
 use crate::clock::MonotonicNs;
 
@@ -32,11 +33,39 @@ pub(crate) fn renew(transaction: &Connection, node: i64, now_ns: MonotonicNs) ->
 }
 
 /// Takes a node off the list unless it still holds something: that is found, and handed back, by others.
-pub(crate) fn sign_off(transaction: &Connection, node: i64) -> rusqlite::Result<()> {
+pub(crate) fn sign_off(transaction: &Connection, node: i64, now_s: f64) -> rusqlite::Result<()> {
+    consuming::end_all(transaction, node, now_s)?;
     transaction
         .prepare_cached("DELETE FROM nodes WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM held WHERE owner = ?1)")?
         .execute([node])?;
     Ok(())
+}
+
+/// What the file says of a node's life.
+#[derive(Debug)]
+pub(crate) struct SignOfLife {
+    node: i64,
+    boot: String,
+    seen_ns: i64,
+    lease_ns: i64,
+}
+
+impl SignOfLife {
+    /// Of a row that has id, boot, seen and lease from a column on.
+    pub(crate) fn of(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
+        Ok(Self {
+            node: row.get(first)?,
+            boot: row.get(first + 1)?,
+            seen_ns: row.get(first + 2)?,
+            lease_ns: row.get(first + 3)?,
+        })
+    }
+
+    /// Whether the node was silent for too long, or its process is gone.
+    pub(crate) fn is_dead(&self, boot: &str, now_ns: MonotonicNs, liveness: Option<&Liveness>) -> bool {
+        let silent = self.boot != boot || now_ns as i64 > self.seen_ns.saturating_add(self.lease_ns);
+        silent || liveness.is_some_and(|liveness| liveness.is_gone(self.node))
+    }
 }
 
 /// Hands back what dead nodes held; returns how many messages.
@@ -44,25 +73,24 @@ pub(crate) fn reclaim(
     transaction: &Connection,
     own: i64,
     boot: &str,
-    now_ns: MonotonicNs,
+    (now_ns, now_s): (MonotonicNs, f64),
     liveness: Option<&Liveness>,
 ) -> rusqlite::Result<u64> {
     let mut select = transaction.prepare_cached("SELECT id, boot, seen_ns, lease_ns FROM nodes WHERE id <> ?1")?;
-    let others = select
-        .query_map([own], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get(3)?)))?
-        .collect::<rusqlite::Result<Vec<(i64, String, i64, i64)>>>()?;
+    let others =
+        select.query_map([own], |row| SignOfLife::of(row, 0))?.collect::<rusqlite::Result<Vec<SignOfLife>>>()?;
     let mut returned = 0;
-    for (node, its_boot, seen_ns, lease_ns) in others {
-        let silent = its_boot != boot || now_ns as i64 > seen_ns.saturating_add(lease_ns);
-        if silent || liveness.is_some_and(|liveness| liveness.is_gone(node)) {
-            returned += bury(transaction, node)?;
+    for other in others {
+        if other.is_dead(boot, now_ns, liveness) {
+            returned += bury(transaction, other.node, now_s)?;
         }
     }
     Ok(returned)
 }
 
 /// Takes a node off the list and hands back what it held, each counted as a delivery that came to nothing.
-fn bury(transaction: &Connection, node: i64) -> rusqlite::Result<u64> {
+fn bury(transaction: &Connection, node: i64, now_s: f64) -> rusqlite::Result<u64> {
+    consuming::end_all(transaction, node, now_s)?;
     let any = transaction
         .prepare_cached("SELECT 1 FROM held WHERE owner = ?1 LIMIT 1")?
         .query_row([node], |_| Ok(()))

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// `pyw1`: in the header of the file, where `file` and others find it.
 const APPLICATION_ID: i64 = 0x7079_7731;
 /// Steps from one version to the next; the first makes the tables. Their number is the version that this code writes.
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema_2.sql")];
 
 /// File systems on which locks or shared memory of several processes cannot be relied on.
 const NETWORK_FILE_SYSTEMS: [(i64, &str); 9] = [

@@ -12,7 +12,7 @@ use super::liveness::Liveness;
 use super::messages::{self, Fetched, Source};
 use super::results::{self, NewResult};
 use super::session::{Attempts, Consumer, News, Session, Taken, Work};
-use super::{maintenance, nodes};
+use super::{consuming, maintenance, nodes};
 use crate::broker::{BrokerEvent, Incoming, Settlement, Undecodable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::parse_envelope;
@@ -40,6 +40,8 @@ pub(super) struct Serving {
     /// Our number in the file; zero before the first signing.
     node: i64,
     sources: Vec<Source>,
+    /// The state of the session's queues that the file knows of.
+    announced: u64,
     inode: u64,
     is_checked: bool,
     /// There may be messages.
@@ -76,6 +78,7 @@ impl Serving {
             boot: nodes::boot_id(),
             node: 0,
             sources: Vec::new(),
+            announced: 0,
             inode: 0,
             is_checked: false,
             looks: true,
@@ -127,6 +130,7 @@ impl Serving {
         loop {
             let seen = self.bell.read(Word::Queues);
             self.looks |= std::mem::replace(&mut self.seen, seen) != seen || self.is_due();
+            self.announce(&mut database)?;
             match self.session.take(self.looks) {
                 Taken::Abandoned => return Ok(()),
                 Taken::Stopping => return self.sign_off(&mut database),
@@ -146,11 +150,11 @@ impl Serving {
                 return Err(Error::new(ErrorKind::ServerRefused, text));
             }
         }
-        let replaced = std::mem::replace(&mut self.inode, metadata.ino()) != metadata.ino();
-        if replaced {
+        if self.inode != metadata.ino() {
             self.bell = Arc::new(Bell::open(path)?);
             self.session.use_bell(Arc::clone(&self.bell));
             self.liveness = Liveness::open(path).ok();
+            self.inode = metadata.ino();
         }
         Ok(())
     }
@@ -159,7 +163,9 @@ impl Serving {
     fn sign_on(&mut self, database: &mut Database, consumer: &Consumer, news: &mut Vec<News>) -> Result<()> {
         let now_ns = self.session.clock.monotonic_ns();
         let (before, boot, liveness) = (self.node, &self.boot, self.liveness.as_ref());
-        let names = self.session.queue_names();
+        // In this order: a queue that is added meanwhile is announced the next time.
+        let ((active, version), names) = (self.session.active_queues(), self.session.queue_names());
+        let now_s = self.now_s();
         let (node, sources, reclaimed) = database.write(Commit::Relaxed, |transaction| {
             let mut node = before;
             if node == 0 || !nodes::renew(transaction, node, now_ns)? {
@@ -167,11 +173,11 @@ impl Serving {
                 // Before anybody can see the number.
                 liveness.map(|liveness| liveness.hold(node));
             }
-            let reclaimed = nodes::reclaim(transaction, node, boot, now_ns, liveness)?;
-            Ok((node, sources_of(transaction, &names)?, reclaimed))
+            let reclaimed = nodes::reclaim(transaction, node, boot, (now_ns, now_s), liveness)?;
+            Ok((node, announce(transaction, node, &names, &active, now_s)?, reclaimed))
         })?;
         self.attempts.reset();
-        (self.node, self.sources) = (node, sources);
+        (self.node, self.sources, self.announced) = (node, sources, version);
         if before != 0 && before != node {
             news.push(News::Buried);
         }
@@ -183,11 +189,26 @@ impl Serving {
         Ok(())
     }
 
+    /// Tells the file when the session's queues have changed.
+    fn announce(&mut self, database: &mut Database) -> Result<()> {
+        if self.node == 0 || self.session.queues_version() == self.announced {
+            return Ok(());
+        }
+        // In this order: a queue that is added meanwhile is announced the next time.
+        let ((active, version), names) = (self.session.active_queues(), self.session.queue_names());
+        let (node, now_s) = (self.node, self.now_s());
+        self.sources =
+            database.write(Commit::Relaxed, |transaction| announce(transaction, node, &names, &active, now_s))?;
+        self.announced = version;
+        self.looks = true;
+        Ok(())
+    }
+
     fn sign_off(&mut self, database: &mut Database) -> Result<()> {
         if self.node != 0 {
-            let node = self.node;
+            let (node, now_s) = (self.node, self.now_s());
             // What cannot be written now is found by others: our lock is free.
-            let _ = database.write(Commit::Relaxed, |transaction| nodes::sign_off(transaction, node));
+            let _ = database.write(Commit::Relaxed, |transaction| nodes::sign_off(transaction, node, now_s));
         }
         Ok(())
     }
@@ -247,10 +268,6 @@ impl Serving {
     }
 
     fn attempt(&mut self, database: &mut Database, work: &Work) -> Result<Done> {
-        if self.session.queue_count() > self.sources.len() {
-            let names = self.session.queue_names();
-            self.sources = database.write(Commit::Relaxed, |transaction| sources_of(transaction, &names))?;
-        }
         if work.renew_ns.is_some() {
             self.check_file(database)?;
         }
@@ -301,7 +318,7 @@ impl Serving {
             let mut done = Done::default();
             if work.renew_ns.is_some() {
                 done.buried = !nodes::renew(transaction, node, now_ns)?;
-                done.reclaimed = nodes::reclaim(transaction, node, boot, now_ns, liveness)?;
+                done.reclaimed = nodes::reclaim(transaction, node, boot, (now_ns, now_s), liveness)?;
             }
             for (id, how) in &work.settlements {
                 if messages::settle(transaction, *id, *how, node)? {
@@ -403,11 +420,27 @@ impl Serving {
     }
 }
 
-/// The file's numbers of queues; made for those that are new.
-fn sources_of(transaction: &Connection, names: &[String]) -> rusqlite::Result<Vec<Source>> {
-    names
-        .iter()
-        .enumerate()
-        .map(|(index, name)| Ok(Source { index: index as u16, id: messages::queue_id(transaction, name)? }))
-        .collect()
+/// The file's numbers of queues. Says in the file which of them the node consumes; these are made if they are new.
+fn announce(
+    transaction: &Connection,
+    node: i64,
+    names: &[String],
+    active: &[u16],
+    now_s: f64,
+) -> rusqlite::Result<Vec<Source>> {
+    consuming::end_all(transaction, node, now_s)?;
+    let mut sources = Vec::with_capacity(names.len());
+    for (index, name) in names.iter().enumerate() {
+        let index = index as u16;
+        let id = if active.contains(&index) {
+            let id = messages::queue_id(transaction, name)?;
+            consuming::begin(transaction, id, node, None)?;
+            id
+        } else {
+            // No queue has the number zero.
+            messages::known_queue(transaction, name)?.unwrap_or(0)
+        };
+        sources.push(Source { index, id });
+    }
+    Ok(sources)
 }

@@ -94,6 +94,8 @@ pub(crate) struct State {
     /// Active queues in reading order.
     pub(crate) cycle: Vec<u16>,
     cycle_changed: bool,
+    /// Counts changes of the queues and of which of them are active.
+    queues_version: u64,
     /// Queues that were not configured; their numbers follow those that were.
     added: Vec<String>,
     pub(crate) news: Vec<News>,
@@ -175,6 +177,17 @@ impl Session {
         configured.iter().chain(&self.lock().added).cloned().collect()
     }
 
+    /// The active queues, and after how many changes that is so.
+    pub(crate) fn active_queues(&self) -> (Vec<u16>, u64) {
+        let state = self.lock();
+        (state.cycle.clone(), state.queues_version)
+    }
+
+    /// After how many changes the queues are what they are.
+    pub(crate) fn queues_version(&self) -> u64 {
+        self.lock().queues_version
+    }
+
     /// How many queues there are.
     pub(crate) fn queue_count(&self) -> usize {
         self.consumer.as_ref().map_or(0, |consumer| consumer.queues.len()) + self.lock().added.len()
@@ -188,7 +201,10 @@ impl Session {
     pub(crate) fn add_queue(&self, name: &str) -> Result<u16> {
         let number = u16::try_from(self.queue_count()).ok().filter(|number| *number < u16::MAX);
         let number = number.ok_or_else(|| Error::new(ErrorKind::Config, "queues: more than 65535 queues"))?;
-        self.lock().added.push(name.to_owned());
+        let mut state = self.lock();
+        state.added.push(name.to_owned());
+        state.queues_version += 1;
+        drop(state);
         // The thread listens to the bits of the queues that it knew when it fell asleep.
         self.poke();
         Ok(number)
@@ -303,6 +319,7 @@ impl Session {
             _ => return,
         }
         state.cycle_changed = true;
+        state.queues_version += 1;
     }
 
     // -- the thread's side

@@ -154,3 +154,25 @@ fn a_worker_deletes_what_is_past_its_time() {
     driver.until("the queue is gone", |_| factory.number("SELECT count(*) FROM queues WHERE name = 'unused'") == 0);
     driver.stop();
 }
+
+#[test]
+fn a_consumed_queue_neither_expires_nor_loses_its_number() {
+    let mut factory = SqliteFactory::new(true);
+    let clock = ManualClock::new(SystemClock.wall_s());
+    factory.client().declare_queue("short", Some(5.0)).expect("declared");
+    let mut driver = with_clock(&factory, &Setup::new(&["short"], "one"), &clock);
+    let number = |factory: &mut SqliteFactory| factory.number("SELECT id FROM queues WHERE name = 'short'");
+    let before = number(&mut factory);
+    driver.broker.set_demand(10);
+    factory.client().set(b"expires", b"1", true, false, Some(30)).expect("stored");
+    clock.advance(Duration::from_secs(60));
+    driver.until("tidied", |_| factory.number("SELECT count(*) FROM results") == 0);
+    // Deleted by somebody and used again: it is the queue that the worker reads.
+    factory.client().delete_queue("short").expect("deleted");
+    assert_eq!(number(&mut factory), before);
+    factory.publish("short", "back", 0);
+    driver.until("the message", |driver| driver.delivered.len() == 1);
+    driver.broker.set_queue_active(0, false);
+    driver.until("it is not consumed any more", |_| factory.number("SELECT count(*) FROM consumers") == 0);
+    driver.stop();
+}

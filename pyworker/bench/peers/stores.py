@@ -202,8 +202,7 @@ class SqliteStore:
     def pop(self, queue: str) -> bytes | None:
         """Take the oldest message out of a queue and forget the queue."""
         consumer = SqliteConsumer(self._file, "bench", 60.0)
-        fetched = consumer.fetch([queue], 1)
-        consumer.settle([number for number, *_ in fetched], "ack")
+        fetched = consumer.fetch([(queue, True)], 1)
         consumer.close()
         self._file.delete_queue(queue)
         return fetched[0][3] if fetched else None

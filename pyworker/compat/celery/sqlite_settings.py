@@ -13,6 +13,7 @@ from pyworker.compat.celery.sqlite_backend import SQLiteBackend
 from pyworker.exceptions import ImproperlyConfigured
 from pyworker.transport import sqlite_settings
 from pyworker.transport.amqp_config import AmqpResultConfig
+from pyworker.transport.sqlite_file import check_file
 from pyworker.transport.sqlite_kombu import Transport
 from pyworker.worker.broker_options import retry_of
 from pyworker.worker.config import RedisResultConfig
@@ -51,7 +52,7 @@ def result_config(app: Any) -> RedisResultConfig | SqliteResultConfig | AmqpResu
         return redis_results(app)
     if not is_unpatched(backend):
         return None
-    backend.file.close()
+    check_file(backend.address, setting="result_backend")
     return SqliteResultConfig(
         address=backend.address,
         expires_s=int(backend.expires) if backend.expires else None,

@@ -174,7 +174,7 @@ def test_a_fork_neither_inherits_locks_nor_breaks_them(tmp_path: Path) -> None:
     stop.set()
     for publisher in publishers:
         publisher.join()
-    bodies = [body for *_rest, body in SqliteConsumer(file, "test", 60.0).fetch(["q"], 1_000_000)]
+    bodies = [body for *_rest, body in SqliteConsumer(file, "test", 60.0).fetch([("q", False)], 1_000_000)]
     assert bodies.count(b"child") == 5 * children
     assert file.problems() == []
 
@@ -221,10 +221,10 @@ def test_messages_of_a_dead_consumer_return_counted(tmp_path: Path) -> None:
     pid = os.fork()
     if pid == 0:
         try:
-            SqliteConsumer(file, "doomed", 3600.0).fetch(["q"], 1)
+            SqliteConsumer(file, "doomed", 3600.0).fetch([("q", False)], 1)
         finally:
             os._exit(0)
     os.waitpid(pid, 0)
-    assert [(deliveries, body) for _, _, deliveries, body in SqliteConsumer(file, "heir", 60.0).fetch(["q"], 5)] == [
-        (1, b"message")
-    ]
+    assert [
+        (deliveries, body) for _, _, deliveries, body in SqliteConsumer(file, "heir", 60.0).fetch([("q", False)], 5)
+    ] == [(1, b"message")]
