@@ -401,10 +401,16 @@ class AmqpPublisher:
             NativeError: ``connection``, ``timeout``, ``authentication``, ``server_refused``.
         """
 
-    def publish_many(self, messages: Sequence[tuple[str, str, bool, bytes]]) -> None:
+    def publish_many(
+        self, messages: Sequence[tuple[str, str, bool, bytes]], *, first: Declaration | None = None
+    ) -> None:
         """Publish (exchange, routing key, whether it is mandatory that a queue takes it, message) pipelined.
 
         Returns when the server has confirmed all.
+
+        Args:
+            messages: what to publish.
+            first: declared right before them each time, and not remembered.
 
         Raises:
             NativeError: as ``declare``, and ``server_busy`` for a refusal (nack); names how many were confirmed.

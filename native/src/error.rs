@@ -144,7 +144,9 @@ impl From<std::io::Error> for Error {
             Io::OutOfMemory | Io::StorageFull => ErrorKind::Resource,
             _ => ErrorKind::Connection,
         };
-        Self::new(kind, error.to_string())
+        // A socket's time limit ends as "Resource temporarily unavailable", which tells nobody what happened.
+        let text = if error.kind() == Io::WouldBlock { "timed out".to_owned() } else { error.to_string() };
+        Self::new(kind, text)
     }
 }
 

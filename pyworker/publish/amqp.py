@@ -10,7 +10,6 @@ from pyworker._native import AmqpPublisher, NativeError, build_amqp_message
 from pyworker.backends import RPC_SCHEME
 from pyworker.current import joins_block
 from pyworker.exceptions import OperationalError
-from pyworker.identifiers import reply_address
 from pyworker.publish.encoding import compressed, encode_body, encode_json
 from pyworker.publish.messages import Message
 from pyworker.publish.outlets import Outgoing
@@ -68,7 +67,6 @@ class AmqpOutlet:
         self._lock = threading.Lock()
         self._retry = PublishRetry(conf)
         self._expects_replies = str(conf.result_backend or "").partition("://")[0] == RPC_SCHEME
-        self._local = threading.local()
 
     #: Makes the constant parts of a task's messages.
     template = AmqpTemplate
@@ -121,22 +119,16 @@ class AmqpOutlet:
         self._publisher.close()
 
     def _publish(self, outgoing: Sequence[Outgoing]) -> None:
-        if self._expects_replies and not joins_block():
-            self._declare_reply_queue()
+        # Where this thread hears of results, before any of them can come. Each time, as in Celery: the server forgets
+        # the queue when it expires, and when the connection that consumed from it is gone.
+        first = reply_queue(self._conf) if self._expects_replies and not joins_block() else None
         messages = []
         for address, _priority, content in outgoing:
             queue, exchange, routing_key = address.split(_BREAK)
             if queue not in self._declared:
                 self._declare(queue)
             messages.append((exchange, routing_key, not exchange, content))
-        self._publisher.publish_many(messages)
-
-    def _declare_reply_queue(self) -> None:
-        """Declare where this thread hears of results, before any of them can come."""
-        address = reply_address()
-        if getattr(self._local, "reply_address", None) != address:
-            self._publisher.declare([reply_queue(self._conf)])
-            self._local.reply_address = address
+        self._publisher.publish_many(messages, first=first)
 
     def _declare(self, queue: str) -> None:
         self._publisher.declare(declarations_of([kombu_queue(self._conf, self._router, queue)]))

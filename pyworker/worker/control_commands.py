@@ -8,8 +8,9 @@ import os
 import resource
 from typing import TYPE_CHECKING, Any
 
-from kombu.compression import decompress
 from kombu.serialization import loads
+
+from pyworker.compression import decompress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from kombu.transport.virtual import Channel as VirtualChannel
 
+from pyworker.worker.kombu_messages import bound_messages
 from pyworker.worker.kombu_parcels import parcel_of
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Consuming:
         self.is_stopping = False
         source.kombu_connected(connection)
         self._channel = connection.channel()
+        bound_messages(self._channel)
         for index, name in queues.items():
             self._consumers[index] = self._consumer(index, name)
         self._has_gate = isinstance(self._channel, VirtualChannel)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pyworker import Celery
 from pyworker._native import AmqpPublisher, AmqpReplies, NativeError
+from pyworker.exceptions import OperationalError
 from pyworker.transport.amqp_config import AmqpAddress, DeclareQueue
 
 if TYPE_CHECKING:
@@ -157,3 +159,32 @@ def test_a_publisher_names_what_was_wrong_and_connects_anew(peer: Peer) -> None:
         publisher.declare([DeclareQueue(name="q")])
     with pytest.raises(NativeError, match="unknown method 9 of class 99"):
         publisher.declare([DeclareQueue(name="q")])
+
+
+CONFIRM_OK, EXCHANGE_OK, BOUND = method(1, 85, 11), method(1, 40, 11), method(1, 50, 21)
+
+
+@pytest.mark.parametrize(
+    ("script", "complaint"),
+    [
+        pytest.param((), "^timed out$", id="accepts and is silent"),
+        pytest.param(HANDSHAKE, "^timed out$", id="silent after the handshake"),
+        pytest.param((*HANDSHAKE, CHANNEL_OK, CONFIRM_OK), "timed out$", id="declares nothing"),
+        pytest.param(
+            (*HANDSHAKE, CHANNEL_OK, CONFIRM_OK, EXCHANGE_OK, DECLARED, BOUND),
+            "^not confirmed by the broker within 0.5 s$",
+            id="confirms nothing",
+        ),
+    ],
+)
+def test_publishing_to_a_server_that_says_nothing_raises(script: Sequence[bytes], complaint: str, peer: Peer) -> None:
+    """Nothing is lost in silence and nobody waits for ever, wherever the server falls silent."""
+    peer.open(script)
+    app = Celery("unheard", broker=f"amqp://guest:guest@127.0.0.1:{peer.port}//", set_as_current=False)
+    app.conf.update(
+        broker_connection_timeout=0.5, broker_transport_options={"confirm_timeout": 0.5}, task_publish_retry=False
+    )
+    task = app.task(name="unheard.task", shared=False)(lambda: None)
+    with pytest.raises(OperationalError, match=complaint):
+        task.delay()
+    app.close()

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from kombu import Connection
 
-from pyworker import chord
+from pyworker import chord, group
+from pyworker.identifiers import reply_address
 from support.connected import STOCK, WORKER, connected_client, connected_worker
 from support.rabbitmq_server import RabbitmqHost
 from support.waiting import eventually
@@ -116,6 +117,25 @@ def test_answers_survive_a_cut_on_both_sides(host: RabbitmqHost) -> None:
         eventually(lambda: len(host.connections()) >= 2, deadline_s=60, what="the server lists both sides")
         assert host.cut() >= 2
         assert client.add.delay(2, 2).get(timeout=60) == 4
+    close(client)
+
+
+def test_a_reply_queue_that_the_server_forgot_is_there_again_before_the_next_answer(host: RabbitmqHost) -> None:
+    """It goes when it expires and with the last connection that consumed from it; the next message brings it back."""
+    settings = settings_of(host)
+    client = connected_client("pyworker", settings)
+    queue = reply_address()
+    with connected_worker("pyworker", settings):
+        for number in range(3):
+            # The first time nobody has consumed from it yet, then somebody who is cut off.
+            result = client.add.delay(number, 1)
+            eventually(lambda: host.waiting(queue) == 1, deadline_s=60, what="the answer waits for its reader")
+            assert result.get(timeout=60) == number + 1
+            host.node.manage("DELETE", f"queues/{host.name}/{queue}")
+            client.app.backend.close()
+        batch = group(client.add.s(number, 2) for number in range(5)).apply_async()
+        eventually(lambda: host.waiting(queue) == 5, deadline_s=60, what="the answers wait for their reader")
+        assert batch.get(timeout=60) == [2, 3, 4, 5, 6]
     close(client)
 
 

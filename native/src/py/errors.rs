@@ -10,6 +10,7 @@ use crate::error::Error;
 #[pyclass(extends = PyException, module = "pyworker._native", subclass, frozen)]
 #[derive(Debug)]
 pub(super) struct NativeError {
+    message: String,
     #[pyo3(get)]
     kind: Py<PyString>,
     #[pyo3(get)]
@@ -21,8 +22,12 @@ impl NativeError {
     #[new]
     #[pyo3(signature = (message, kind = "internal", retryable = false))]
     fn new(py: Python<'_>, message: &str, kind: &str, retryable: bool) -> Self {
-        let _ = message;
-        Self { kind: PyString::intern(py, kind).unbind(), retryable }
+        Self { message: message.to_owned(), kind: PyString::intern(py, kind).unbind(), retryable }
+    }
+
+    /// What went wrong alone: it is shown to people.
+    fn __str__(&self) -> &str {
+        &self.message
     }
 }
 

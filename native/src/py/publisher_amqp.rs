@@ -30,11 +30,14 @@ impl AmqpPublisher {
         py.detach(|| self.0.declare(&declarations)).map_err(to_python)
     }
 
+    #[pyo3(signature = (messages, *, first = None))]
     fn publish_many(
         &self,
         py: Python<'_>,
         messages: Vec<(PyBackedStr, PyBackedStr, bool, PyBackedBytes)>,
+        first: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
+        let first = first.as_ref().map(declaration).transpose()?;
         py.detach(|| {
             let outgoing: Vec<AmqpOutgoing<'_>> = messages
                 .iter()
@@ -45,7 +48,7 @@ impl AmqpPublisher {
                     message,
                 })
                 .collect();
-            self.0.publish_many(&outgoing)
+            self.0.publish_many(&outgoing, first.as_ref())
         })
         .map_err(to_python)
     }

@@ -52,7 +52,7 @@ impl RabbitmqClient {
         let message = build_message(body, headers.as_bytes(), properties.as_bytes(), "application/json", "utf-8")
             .expect("a message");
         let outgoing = AmqpOutgoing { exchange: "", routing_key: queue, mandatory: true, message: &message };
-        self.publisher.publish(outgoing).expect("published");
+        self.publisher.publish_many(&[outgoing], None).expect("published");
     }
 
     /// Messages ready in a queue that is there.

@@ -3,8 +3,9 @@
 //! One connection with two channels: one declares, one consumes and acknowledges. There are no leases: a message is
 //! ours as long as its channel lives. When the server takes a channel away (a lost connection, a consumer timeout)
 //! it hands everything out again; `broker/adoption.rs` says how a message whose task still runs here is not run twice.
-//! `consumers.rs` says how the prefetch moves, `unacked.rs` how ends are told and known to be told, `parking.rs` where
-//! messages wait for their time, `reconnect.rs` when and where to try again.
+//! `lifecycle.rs` says how it goes from one stage to the next, `consumers.rs` how the prefetch moves, `unacked.rs` how
+//! ends are told and known to be told, `parking.rs` where messages wait for their time, `reconnect.rs` when and where
+//! to try again.
 //!
 //! ```text
 //!  Stopped --start--> Opening --> Declaring --> Consuming
@@ -19,6 +20,7 @@ mod connection;
 mod consumers;
 mod frames;
 pub(crate) mod handshake;
+mod lifecycle;
 mod parking;
 mod reconnect;
 pub(crate) mod topology;
@@ -33,7 +35,7 @@ use self::connection::AmqpConnection;
 use self::consumers::{CHANNEL, Consumers};
 use self::handshake::ServerInfo;
 use self::parking::Parking;
-use self::reconnect::{PROBE_INTERVAL_NS, Reconnect};
+use self::reconnect::Reconnect;
 use self::topology::{subject, table_of, write_declaration};
 use self::unacked::Unacked;
 use super::adoption::Adoption;
@@ -41,13 +43,12 @@ use super::{Broker, BrokerCounters, BrokerEvent, DeliveryTag, Incoming, Settleme
 use crate::clock::{Clock, MonotonicNs};
 use crate::config::amqp::{AmqpBrokerConfig, AmqpQueue, Declaration};
 use crate::error::{Error, ErrorKind, Result};
-use crate::wire::amqp::{write_channel_open, write_close, write_qos};
+use crate::wire::amqp::{write_close, write_qos};
 
 /// The channel that declares.
 const DECLARING: u16 = 2;
 /// A channel that the server closed is opened again after this long, doubled each time in a row.
 const REOPEN_FIRST_NS: MonotonicNs = 20_000_000;
-const REOPEN_MAX_NS: MonotonicNs = 5_000_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Stage {
@@ -140,119 +141,6 @@ impl AmqpBroker {
             counters: BrokerCounters::default(),
             config,
         })
-    }
-
-    fn open(&mut self, registry: &Registry, now_ns: MonotonicNs) -> Result<()> {
-        let address = self.reconnect.address();
-        self.connection.open(registry, self.token, address, now_ns)
-    }
-
-    /// Connected: declare everything, each declaration right behind the one before.
-    fn on_opened(&mut self, server: ServerInfo) -> Result<()> {
-        self.server = server;
-        self.stage = Stage::Declaring;
-        write_channel_open(&mut self.connection.output, DECLARING);
-        self.declare()
-    }
-
-    fn declare(&mut self) -> Result<()> {
-        for (index, declaration) in self.config.declarations.iter().enumerate() {
-            write_declaration(&mut self.connection.output, DECLARING, declaration)?;
-            self.declaring.push_back(index);
-        }
-        Ok(())
-    }
-
-    fn on_declared(&mut self, events: &mut Vec<BrokerEvent>) {
-        if self.stage == Stage::Declaring {
-            self.stage = Stage::Consuming;
-            self.counters.reconnects += u64::from(self.reconnect.on_connected());
-            self.open_channel();
-            events.push(BrokerEvent::Connected);
-        }
-    }
-
-    fn open_channel(&mut self) {
-        self.reopen_ns = None;
-        write_channel_open(&mut self.connection.output, CHANNEL);
-    }
-
-    /// The consuming channel is gone, alone or with the connection: the server hands everything out again.
-    fn on_channel_lost(&mut self, events: &mut Vec<BrokerEvent>) {
-        let (held, settled) = self.unacked.on_channel_lost();
-        self.adoption.on_channel_lost(&held, &settled);
-        self.consumers.on_channel_lost();
-        self.parking.clear();
-        self.assembly = None;
-        self.recalled.clear();
-        self.held = 0;
-        self.counters.leases_lost += held.len() as u64;
-        if !held.is_empty() {
-            events.push(BrokerEvent::Returned(held.into_iter().map(|(tag, _)| tag).collect()));
-        }
-    }
-
-    /// The server closed the consuming channel; the connection and its tasks go on.
-    fn on_channel_closed(&mut self, error: &Error, now_ns: MonotonicNs, events: &mut Vec<BrokerEvent>) -> Result<()> {
-        self.on_channel_lost(events);
-        self.reopen_ns = Some(now_ns + self.reopen_wait_ns);
-        self.reopen_wait_ns = (self.reopen_wait_ns * 2).min(REOPEN_MAX_NS);
-        let text = format!("The broker closed the consuming channel: {error}. Opening it again.");
-        events.push(BrokerEvent::Degraded { text });
-        // A queue may be what is missing: one that was deleted while nothing consumed from it tells nobody.
-        self.declare()
-    }
-
-    /// The connection is gone: sort out what it left behind, and decide when to try again.
-    fn on_closed(&mut self, registry: &Registry, error: Error, now_ns: MonotonicNs, events: &mut Vec<BrokerEvent>) {
-        self.connection.close(registry);
-        self.declaring.clear();
-        self.reopen_ns = None;
-        self.reopen_wait_ns = REOPEN_FIRST_NS;
-        self.more_input = false;
-        self.on_channel_lost(events);
-        let retry_in_s = self.reconnect.on_failure(&error);
-        self.stage = match retry_in_s {
-            Some(wait_s) => Stage::Waiting {
-                retry_ns: now_ns + (wait_s * 1e9) as u64,
-                // At once where there is another server, or where this one only hung up.
-                probe_ns: if error.kind() == ErrorKind::Connection { now_ns } else { u64::MAX },
-            },
-            None => Stage::GivenUp,
-        };
-        events.push(BrokerEvent::Disconnected { error, retry_in_s });
-    }
-
-    /// While waiting for the announced attempt the server is looked for silently: it may be back long before.
-    fn reopen_when_due(&mut self, registry: &Registry, now_ns: MonotonicNs, events: &mut Vec<BrokerEvent>) {
-        let Stage::Waiting { retry_ns, probe_ns } = self.stage else { return };
-        if let Some(outcome) = self.connection.poll_opening(registry, self.token, now_ns) {
-            match outcome {
-                Ok(server) => {
-                    if let Err(error) = self.on_opened(server) {
-                        self.on_closed(registry, error, now_ns, events);
-                    }
-                    return;
-                }
-                Err(error) if error.kind() == ErrorKind::Connection => {
-                    self.reconnect.turn();
-                    self.stage = Stage::Waiting { retry_ns, probe_ns: now_ns + PROBE_INTERVAL_NS };
-                }
-                Err(_) => self.stage = Stage::Waiting { retry_ns, probe_ns: u64::MAX },
-            }
-        }
-        if now_ns >= retry_ns {
-            self.stage = Stage::Opening;
-            if !self.connection.is_opening()
-                && let Err(error) = self.open(registry, now_ns)
-            {
-                self.on_closed(registry, error, now_ns, events);
-            }
-        } else if now_ns >= probe_ns && !self.connection.is_opening() {
-            // No descriptor or thread to be had: the announced attempt will say so.
-            let probe_ns = if self.open(registry, now_ns).is_ok() { u64::MAX } else { retry_ns };
-            self.stage = Stage::Waiting { retry_ns, probe_ns };
-        }
     }
 
     /// Opening, reading, reacting; an error ends the connection.

@@ -109,16 +109,20 @@ impl ConfirmedConnection {
         Ok(())
     }
 
-    /// Publishes in order and waits until the server has confirmed all.
-    pub fn publish(&mut self, outgoing: &[AmqpOutgoing<'_>]) -> std::result::Result<(), Failure> {
-        let first = self.published;
+    /// Publishes in order, behind a declaration if there is one, and waits until the server has confirmed all.
+    pub fn publish(
+        &mut self,
+        outgoing: &[AmqpOutgoing<'_>],
+        first: Option<&Declaration>,
+    ) -> std::result::Result<(), Failure> {
+        let before = self.published;
         (self.refused, self.returned) = (0, None);
         let nothing = |error| Failure { error, maybe_sent: false, is_usable: false };
         if let Err(error) = self.read_available().and_then(|()| self.take_answers()) {
             return Err(nothing(error));
         }
-        let outcome = self.write_all(outgoing).and_then(|()| self.await_confirmations(0));
-        let confirmed = self.answered.saturating_sub(first + self.refused);
+        let outcome = self.write_all(outgoing, first).and_then(|()| self.await_confirmations(0));
+        let confirmed = self.answered.saturating_sub(before + self.refused);
         let fail = |error: Error, is_usable| {
             let error = if outgoing.len() > 1 {
                 Error::new(
@@ -131,7 +135,7 @@ impl ConfirmedConnection {
             Err(Failure { error, maybe_sent: true, is_usable })
         };
         if let Err(error) = outcome {
-            return if self.published == first { Err(nothing(error)) } else { fail(error, false) };
+            return if self.published == before { Err(nothing(error)) } else { fail(error, false) };
         }
         if let Some(error) = self.returned.take() {
             return fail(error, true);
@@ -143,8 +147,12 @@ impl ConfirmedConnection {
         Ok(())
     }
 
-    fn write_all(&mut self, outgoing: &[AmqpOutgoing<'_>]) -> Result<()> {
+    fn write_all(&mut self, outgoing: &[AmqpOutgoing<'_>], first: Option<&Declaration>) -> Result<()> {
         let mut out = Vec::new();
+        if let Some(declaration) = first {
+            // Its answer comes among the confirmations; a refusal closes the channel before any of them.
+            write_declaration(&mut out, CHANNEL, declaration)?;
+        }
         for (index, one) in outgoing.iter().enumerate() {
             for name in [one.exchange, one.routing_key] {
                 if name.len() > 255 {

@@ -135,5 +135,5 @@ fn publish(publisher: &AmqpPublisher, route: &Route, parcels: &[Parcel]) -> Resu
             message: &parcel.message,
         })
         .collect();
-    publisher.publish_many(&outgoing)
+    publisher.publish_many(&outgoing, None)
 }

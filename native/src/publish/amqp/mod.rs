@@ -67,19 +67,16 @@ impl AmqpPublisher {
         Ok(Self { options, idle: PerProcess::new(Mutex::default()) })
     }
 
-    /// Publishes one message.
-    pub fn publish(&self, outgoing: AmqpOutgoing<'_>) -> Result<()> {
-        self.publish_many(&[outgoing])
-    }
-
     /// Publishes many messages. An error names how many were confirmed.
-    pub fn publish_many(&self, outgoing: &[AmqpOutgoing<'_>]) -> Result<()> {
+    ///
+    /// `first` is declared right before them, without a wait of its own: what may be gone whenever nobody uses it.
+    pub fn publish_many(&self, outgoing: &[AmqpOutgoing<'_>], first: Option<&Declaration>) -> Result<()> {
         let (mut connection, reused) = self.take()?;
-        let mut outcome = connection.publish(outgoing);
+        let mut outcome = connection.publish(outgoing, first);
         if reused && outcome.as_ref().is_err_and(|failure| !failure.maybe_sent) {
             // It had been closed while nobody used it, and nothing left this process.
             connection = self.open()?;
-            outcome = connection.publish(outgoing);
+            outcome = connection.publish(outgoing, first);
         }
         match outcome {
             Ok(()) => {

@@ -1,5 +1,8 @@
 //! Tells whether a stored result says SUCCESS, in each form that Celery's serializers give it.
 
+use base64_simd::STANDARD;
+use memchr::memmem;
+
 use crate::codec::compress::decompress;
 use crate::codec::json::{Scanner, unescape_into};
 
@@ -7,11 +10,15 @@ use crate::codec::json::{Scanner, unescape_into};
 const COMPRESSED: &[u8] = b"\0celery-compressed\0";
 /// A compressed result that unpacks to more is not judged.
 const MAX_UNPACKED_BYTES: u64 = 64 << 20;
+/// Between the parts of a signed result (`auth`): signer, signature, content type, content encoding, data.
+const SIGNED_SEPARATOR: &[u8] = b"\0\x01";
+const PARTS_BEFORE_SIGNED_DATA: usize = 4;
 
 /// Whether a stored value is a result in state SUCCESS.
 ///
-/// JSON, pickle, msgpack and YAML are read as far as their `status`; anything else says no, because to keep
-/// a value for ever that may be an intermediate state would lose the task's result.
+/// JSON, pickle, msgpack and YAML, signed or not, are read as far as their `status`; anything else says no, because
+/// to keep a value for ever that may be an intermediate state would lose the task's result. Who signed is not asked:
+/// whoever can write here can replace the value as well.
 #[must_use]
 pub(super) fn is_success(value: &[u8]) -> bool {
     if let Some(rest) = value.strip_prefix(COMPRESSED) {
@@ -24,6 +31,23 @@ pub(super) fn is_success(value: &[u8]) -> bool {
 }
 
 fn is_success_plain(value: &[u8]) -> bool {
+    match signed_data(value) {
+        Some(data) => is_success_unsigned(&data),
+        None => is_success_unsigned(value),
+    }
+}
+
+/// The data inside a signed result: base64 of the parts, all of it.
+fn signed_data(value: &[u8]) -> Option<Vec<u8>> {
+    let signed = STANDARD.decode_to_vec(value).ok()?;
+    let mut start = 0;
+    for _ in 0..PARTS_BEFORE_SIGNED_DATA {
+        start += memmem::find(&signed[start..], SIGNED_SEPARATOR)? + SIGNED_SEPARATOR.len();
+    }
+    Some(signed[start..].to_vec())
+}
+
+fn is_success_unsigned(value: &[u8]) -> bool {
     match value.first() {
         Some(b'{' | b' ' | b'\n' | b'\r' | b'\t') => json_status(value).is_some_and(|status| status == b"SUCCESS"),
         Some(0x80) => pickle_is_success(value),
@@ -103,7 +127,6 @@ fn yaml_is_success(value: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use base64_simd::STANDARD;
     use serde_json::Value;
 
     use super::*;
@@ -117,6 +140,23 @@ mod tests {
         for case in cases {
             let value = STANDARD.decode_to_vec(case["value"].as_str().unwrap()).unwrap();
             assert_eq!(is_success(&value), case["state"] == "SUCCESS", "{}", case["name"]);
+        }
+    }
+
+    #[test]
+    fn what_only_looks_signed_is_not_judged() {
+        let part = |text: &str| STANDARD.encode_to_string(text);
+        let json = r#"{"status": "SUCCESS"}"#;
+        for (parts, is_signed) in [
+            (vec![part("signer").as_str(), part("signature").as_str(), "application/json", "utf-8", json], true),
+            (vec!["", "", "", "", json], true),
+            (vec!["application/json", "utf-8", json], false),
+            (vec![json], false),
+        ] {
+            let value = part(&parts.join("\0\u{1}"));
+            assert_eq!(is_success(value.as_bytes()), is_signed, "{parts:?}");
+            assert!(!is_success(&value.as_bytes()[..value.len() - 1]), "cut off: {parts:?}");
+            assert!(!is_success(part(&value).as_bytes()), "signed twice: {parts:?}");
         }
     }
 
