@@ -39,6 +39,11 @@ _EVENTS = (
     "subscribes to the event exchange and reads what comes."
 )
 _IMPORTS = "Processor time and memory of importing the package and its `Celery` class, medians of interpreters in turn."
+_GROUP = (
+    "A real `group(...).apply_async()` of 10,000 tasks, its signatures made while the clock runs, and 1,000 calls of "
+    "`delay()`, both libraries in turn on one Redis: microseconds for each task, medians of the rounds. `cpu` is the "
+    "sending process's processor time, `ratio` Celery's figure through ours."
+)
 _PROBES = "How long answers take while the node drains a queue that never empties, and while every child is blocked."
 
 
@@ -61,6 +66,8 @@ def write_page(results: Path) -> None:
         parts.append(_table("Task events", _EVENTS, "events", data["events"]["events"]))
     if "imports" in data:
         parts.append(_table("Importing", _IMPORTS, "imports", data["imports"]["imports"]))
+    if "group" in data:
+        parts.append(_table("Sending a group", _GROUP, "group", data["group"]["group"]))
     if "sqlite-shared" in data:
         parts.append(_table(_SHARED_TITLE, _SHARED, "sqlite-shared", data["sqlite-shared"]["sqlite-shared"]))
     for name, (title, text) in _ETA.items():

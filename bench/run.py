@@ -13,6 +13,7 @@ from rich.console import Console
 from bench.children import measure_children
 from bench.eta import ETA_PLACES, measure_eta
 from bench.events import measure_events
+from bench.group import measure_group
 from bench.imports import measure_imports
 from bench.probes import measure_probes
 from bench.render import write_page
@@ -48,6 +49,9 @@ def main(quick: bool, only: str, render_only: bool) -> None:
             _keep("children", {"children": measure_children(console)}, quick)
         if not chosen or "imports" in chosen:
             _keep("imports", {"imports": measure_imports(console)}, quick)
+        if not chosen or "group" in chosen:
+            sizes = {"size": 1_000, "rounds": 2} if quick else {}
+            _keep("group", {"group": measure_group(console, **sizes)}, quick)
         for name, places in ETA_PLACES.items():
             if not chosen or name in chosen:
                 messages = _QUICK_ETA_MESSAGES if quick else _ETA_MESSAGES

@@ -6,6 +6,7 @@ Everything that crosses does so in batches or once per task; nothing here is cal
 from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias, final
 
+from pyworker.publish.templates import SeriesParts
 from pyworker.transport.amqp_config import AmqpAddress, AmqpQueue, Declaration, DeclareQueue
 from pyworker.worker.config import EngineConfig, RedisAddress
 from pyworker.worker.sqlite_config import SqliteAddress
@@ -606,6 +607,15 @@ def decompress(content_type: str, data: bytes, max_bytes: int) -> bytes:
     Raises:
         NativeError: ``too_large`` past ``max_bytes``, ``malformed`` for damaged data, ``config`` for an unknown name.
     """
+
+def fill_messages(parts: SeriesParts, ids: list[str], arguments: list[tuple[object, ...]]) -> list[bytes | None]:
+    """Build the messages of calls that differ in id and positional arguments alone; None where they are not plain.
+
+    Plain are texts, floats, integers of 64 bits, booleans and None, at most eight of them in a tuple.
+    """
+
+def uuids_of(random: bytes) -> list[str]:
+    """Return a version 4 UUID for each 16 random bytes."""
 
 def is_plain_json(text: bytes) -> bool:
     """Tell whether orjson reads a JSON text as kombu's decoder does, if it reads it at all.

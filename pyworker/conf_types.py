@@ -68,23 +68,15 @@ def _boolean(setting: Setting, value: Any) -> Any:
     return value
 
 
-def _mapping(setting: Setting, value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        raise _refuse(setting, value)
-    return value
+def _is_a(*kinds: type) -> Callable[[Setting, Any], Any]:
+    """What checks for instances of some classes; truth values count as numbers nowhere."""
 
+    def check(setting: Setting, value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            raise _refuse(setting, value)
+        return value
 
-def _text(setting: Setting, value: Any) -> Any:
-    """Texts, paths, classes that are named by texts elsewhere, and numbers such as ports."""
-    if isinstance(value, bool) or not isinstance(value, (str, bytes, os.PathLike, type, int)):
-        raise _refuse(setting, value)
-    return value
-
-
-def _sequence(setting: Setting, value: Any) -> Any:
-    if not isinstance(value, _SEQUENCES):
-        raise _refuse(setting, value)
-    return value
+    return check
 
 
 def _names(setting: Setting, value: Any) -> Any:
@@ -109,21 +101,16 @@ def _rate(setting: Setting, value: Any) -> Any:
     return value
 
 
-def _zone(setting: Setting, value: Any) -> Any:
-    if not isinstance(value, (str, tzinfo)):
-        raise _refuse(setting, value)
-    return value
-
-
 _BY_KIND: dict[str, Callable[[Setting, Any], Any]] = {
     "int": _number,
     "float": _number,
     "bool": _boolean,
-    "dict": _mapping,
-    "str": _text,
-    "list": _sequence,
+    "dict": _is_a(Mapping),
+    # Texts, paths, classes that are named by texts elsewhere, and numbers such as ports.
+    "str": _is_a(str, bytes, os.PathLike, type, int),
+    "list": _is_a(*_SEQUENCES),
     "names": _names,
     "seconds": _duration,
     "rate": _rate,
-    "zone": _zone,
+    "zone": _is_a(str, tzinfo),
 }

@@ -43,7 +43,7 @@ class ControlClient:
         return self._app.connection_for_write()
 
     def mailbox(self, connection: Any) -> Any:
-        """Return the mailbox, bound to a connection.
+        """Return the mailbox, bound to a connection if it is given one; a worker's own is the same.
 
         Raises:
             ImproperlyConfigured: ``control_queue_durable`` and ``control_queue_exclusive`` contradict each other.

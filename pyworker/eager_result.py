@@ -41,7 +41,7 @@ class EagerResult(AsyncResult[Any]):
         self.id = id
         self.app = app  # type: ignore[assignment]
         self._backend = None
-        self._callbacks = []
+        self._callbacks = ()
         self._graph = None
         self.task_name = name
         self.parent = None

@@ -111,14 +111,13 @@ class Router:
         """
         given = self._expanded(options)
         found = next(filter(None, (self._ask(one, name, args, kwargs, given, task) for one in self._routers)), None)
+        if found is None and "queue" not in given:
+            found = {"queue": self._conf.task_default_queue}
         if found is not None:
             route = self._expanded({"queue": found} if isinstance(found, str) else found)
+            # What is None counts as not given.
             return {**route, **{key: value for key, value in given.items() if value is not None}}
-        if "queue" not in given:
-            # As with a route, what is None counts as not given.
-            given = {key: value for key, value in given.items() if value is not None}
-            given["queue"] = self.queue(self._conf.task_default_queue)
-        elif is_call:
+        if is_call:
             # Celery hands a task's priority on to the message even if it is none; other ways lead to the default, 0.
             given.setdefault("priority", None)
         return given

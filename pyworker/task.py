@@ -28,7 +28,7 @@ from pyworker.exceptions import (
 )
 from pyworker.exceptions import Retry as RetryError
 from pyworker.identifiers import uuid
-from pyworker.publish.publisher import Call
+from pyworker.publish.calls import Call
 from pyworker.request import Context
 from pyworker.result import AsyncResult
 
@@ -337,12 +337,9 @@ class Task(Generic[P, R]):
 
     def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise the ``TypeError`` that calling the task with these arguments would."""
-        header = self.__header__
-        if header is None:
-            return
-        typing = self.typing
-        if typing or (typing is None and self.app.strict_typing):
-            header(*args, **kwargs)
+        check = self.argument_check
+        if check is not None:
+            check(*args, **kwargs)
 
     def shadow_name(self, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> str | None:
         """Return another name for logs; to be overridden."""
@@ -352,7 +349,20 @@ class Task(Generic[P, R]):
     def publishes_plainly(self) -> bool:
         """Whether sending this task needs nothing of its class's own."""
         kind = type(self)
-        return kind.apply_async is Task.apply_async and kind.shadow_name is Task.shadow_name
+        return (
+            kind.apply_async is Task.apply_async
+            and kind.shadow_name is Task.shadow_name
+            and kind._dump_arguments is None
+        )
+
+    @property
+    def argument_check(self) -> Callable[..., Any] | None:
+        """What raises the ``TypeError`` that calling the task with wrong arguments would; None if they are free."""
+        header = self.__header__
+        if header is None:
+            return None
+        typing = self.typing
+        return header if typing or (typing is None and self.app.strict_typing) else None
 
     def execution_options(self) -> dict[str, Any]:
         """Options of this task's messages that its attributes set."""
@@ -391,11 +401,11 @@ class Task(Generic[P, R]):
 
     def s(self, *args: Any, **kwargs: Any) -> Signature:
         """Return a signature with these arguments, all or the last ones."""
-        return Signature(self, args, kwargs)
+        return Signature.of_task(self, args, kwargs, False)
 
     def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature:
         """Return a signature that takes no further arguments."""
-        return Signature(self, args, kwargs, immutable=True)
+        return Signature.of_task(self, args, kwargs, True)
 
     def map(self, it: Iterable[Any]) -> Signature:
         """Return a signature of ``[task(x) for x in it]``."""

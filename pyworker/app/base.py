@@ -16,7 +16,8 @@ from pyworker.canvas.signature import Signature, signature
 from pyworker.current import find_current_app, get_current_task, get_current_worker_task, set_current_app
 from pyworker.exceptions import AlwaysEagerIgnored, ImproperlyConfigured
 from pyworker.identifiers import reply_address, uuid
-from pyworker.publish.publisher import Call, Publisher
+from pyworker.publish.calls import Call, CallBatch, Series
+from pyworker.publish.publisher import Publisher
 from pyworker.registry import TaskRegistry
 from pyworker.result import AsyncResult, GroupResult, ResultSet
 from pyworker.shared import share_task, shared_count, shared_tasks
@@ -467,23 +468,39 @@ class Celery(Connecting):
         Raises:
             OperationalError: the broker cannot be reached or refuses; some may have been sent.
         """
-        calls: list[Call] = []
-        results: list[Any] = []
-        for sig in signatures:
+        given = list(signatures)
+        ids = iter(self.new_ids(len(given)))
+        batch = CallBatch()
+        steps: list[Any] = []
+        lineages: dict[str, dict[str, Any]] = {}
+        for sig in given:
             task = sig._type if sig._type is not None else self.tasks.get(sig.task)
             if sig.subtask_type or (task is not None and not task.publishes_plainly):
-                results.append(sig.apply_async())
+                steps += [*batch.take(), sig.apply_async()]
                 continue
-            options = dict(sig.options)
-            task_id = options.pop("task_id", None) or uuid()
+            if sig.task not in lineages:
+                lineages[sig.task] = {} if task is None else task.lineage()
+            options = lineages[sig.task]
+            if sig.options:
+                options = {**options, **sig.options}
+            task_id: str = (options.pop("task_id", None) if sig.options else None) or next(ids)
             if task is not None:
                 task.check_arguments(sig.args, sig.kwargs)
-                options = {**task.lineage(), **options}
-            calls.append(Call(sig.task, task, task_id, sig.args, sig.kwargs, options))
-            results.append(AsyncResult(task_id, None, sig.task, self))
+            batch.add(sig.task, task, task_id, sig.args, sig.kwargs, options)
+        steps += batch.take()
+        calls = [step for step in steps if isinstance(step, (Call, Series))]
+        results: list[Any] = []
+        for step in steps:
+            results += AsyncResult.of_calls([step], self) if isinstance(step, (Call, Series)) else [step]
         if calls:
             self.publish_many(calls)
         return results
+
+    def new_ids(self, count: int) -> list[str]:
+        """Return new ids for many tasks at once."""
+        # By name: the native core is loaded by who sends.
+        made: list[str] = import_module("pyworker.publish.templates").new_ids(count)
+        return made
 
     def publish_call(self, call: Call) -> None:
         """Publish one prepared call."""
@@ -491,7 +508,7 @@ class Celery(Connecting):
             self._prepare_tasks()
         self._publisher.publish(call)
 
-    def publish_many(self, calls: list[Call]) -> None:
+    def publish_many(self, calls: Sequence[Call | Series]) -> None:
         """Publish prepared calls together."""
         if self._unprepared:
             self._prepare_tasks()

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyworker.canvas.signature import Signature, maybe_signature, without_repeated_module
 from pyworker.current import get_current_worker_task
 from pyworker.identifiers import uuid
-from pyworker.publish.publisher import PLAIN_OPTIONS, Call
+from pyworker.publish.calls import PLAIN_OPTIONS, Call, CallBatch, Series
 from pyworker.result import AsyncResult, GroupResult
 
 if TYPE_CHECKING:
     from pyworker.app import Celery
     from pyworker.canvas.stamping import StampingVisitor
+    from pyworker.task import Task
+
+
+class _Plain(NamedTuple):
+    """What calls of one task in a group have in common."""
+
+    task: Task[Any, Any]
+    #: Checks arguments by being called with them.
+    check: Callable[..., Any] | None
+    options: dict[str, Any]
 
 
 def tasks_of(given: tuple[Any, ...], app: Celery | None = None) -> Sequence[Any]:
@@ -28,7 +38,8 @@ def tasks_of(given: tuple[Any, ...], app: Celery | None = None) -> Sequence[Any]
             items = [only]
         else:
             items = only
-    tasks = [maybe_signature(item, app=app) for item in items]
+    # Most are signatures already.
+    tasks = [item if app is None and type(item) is Signature else maybe_signature(item, app=app) for item in items]
     return tuple(tasks) if isinstance(items, tuple) else tasks
 
 
@@ -123,35 +134,42 @@ class group(Signature):
         root_id = options.get("root_id")
         members = list(self._members())
         batches = not args and not kwargs and not (options.keys() - PLAIN_OPTIONS)
-        lineages: dict[int, dict[str, Any] | None] = {}
-        steps: list[Call | Signature] = []
-        results: list[Any] = []
+        shared = {"group_id": group_id, **options, **({} if chord is None else {"chord": chord})}
+        known: dict[int, _Plain | None] = {}
+        ids = iter(app.new_ids(len(members)) if batches else ())
+        steps: list[list[Call | Series] | tuple[Signature, Any]] = []
+        batch = CallBatch()
         for position, (index, member) in enumerate(members):
             # Only what needs no more than its arguments goes into the batch.
-            lineage = self._lineage(member, lineages) if batches else None
+            plain = self._plain(member, known, shared) if batches else None
             place = index if chord is None else position
-            if lineage is None:
+            if plain is None:
+                steps.append(batch.take())
                 copy = member.clone()
-                results.append(copy.freeze(group_id=group_id, root_id=root_id, group_index=place))
-                steps.append(copy)
+                steps.append((copy, copy.freeze(group_id=group_id, root_id=root_id, group_index=place)))
                 continue
-            task: Any = member._type
-            task_id = member["options"].get("task_id") or uuid()
-            task.check_arguments(member["args"], member["kwargs"])
-            placed = {"group_id": group_id, "group_index": place, **lineage, **options}
-            if chord is not None:
-                placed["chord"] = chord
-            steps.append(Call(task.name, task, task_id, member["args"], member["kwargs"], placed))
-            results.append(AsyncResult(task_id, None, task.name, app))
+            own, given, named = member["options"], member["args"], member["kwargs"]
+            task_id = (own.get("task_id") if own else None) or next(ids)
+            if plain.check is not None:
+                plain.check(*given, **named)
+            batch.add(plain.task.name, plain.task, task_id, given, named, plain.options, place)
+        steps.append(batch.take())
+        results = [result for step in steps for result in self._results(step)]
         if chord is not None:
             self._announce(group_id, results, sum(member.part_count() for _, member in members))
-        self._publish(
-            steps,
-            {"args": args, "kwargs": kwargs, "chord": chord, "root_id": None, **options}
-            if chord is not None
-            else {"args": args, "kwargs": kwargs, "chord": None, **options},
-        )
+            options = {"root_id": None, **options}
+        for step in steps:
+            if isinstance(step, tuple):
+                step[0].apply_async(args=args, kwargs=kwargs, chord=chord, add_to_parent=False, **options)
+            elif step:
+                app.publish_many(step)
         return results
+
+    def _results(self, step: list[Call | Series] | tuple[Signature, Any]) -> Iterable[Any]:
+        """The results of a part of what is sent."""
+        if isinstance(step, tuple):
+            return (step[1],)
+        return AsyncResult.of_calls(step, self.app)
 
     def _announce(self, group_id: str, results: list[Any], size: int) -> None:
         """Tell the store of a chord's header before its first task can be done."""
@@ -161,39 +179,29 @@ class group(Signature):
             # The body gets lists in the list: their places are known to the results alone.
             app.backend.save_group(group_id, GroupResult(group_id, results, app=app))
 
-    def _publish(self, steps: list[Call | Signature], options: dict[str, Any]) -> None:
-        """Send in order, what can be sent together in one batch."""
-        calls: list[Call] = []
-        for step in steps:
-            if isinstance(step, Call):
-                calls.append(step)
-                continue
-            if calls:
-                self.app.publish_many(calls)
-                calls = []
-            step.apply_async(add_to_parent=False, **options)
-        if calls:
-            self.app.publish_many(calls)
-
     @staticmethod
-    def _lineage(member: Signature, known: dict[int, dict[str, Any] | None]) -> dict[str, Any] | None:
-        """Parent and root of a plain member; None if the member is more than a task with arguments."""
+    def _plain(member: Signature, known: dict[int, _Plain | None], shared: Mapping[str, Any]) -> _Plain | None:
+        """What is needed to send a plain member; None if it is more than a task with arguments."""
         task = member._type
         own = member["options"]
         if task is None or type(member) is not Signature or (own and own.keys() - {"task_id", "reply_to"}):
             return None
         key = id(task)
         if key not in known:
-            known[key] = task.lineage() if task.publishes_plainly else None
+            is_plain = task.publishes_plainly
+            known[key] = _Plain(task, task.argument_check, {**task.lineage(), **shared}) if is_plain else None
         return known[key]
 
     def _members(self) -> Iterator[tuple[int, Signature]]:
         """The tasks with their places, those of nested groups, which have places of their own, included."""
+        app = self._app
         for index, task in enumerate(self.tasks):
-            member = maybe_signature(task, app=self._app)
-            if isinstance(member, group):
+            member = task if app is None and type(task) is Signature else maybe_signature(task, app=app)
+            if type(member) is Signature:
+                yield index, member
+            elif isinstance(member, group):
                 yield from member._members()
-            elif type(member) is Signature or member.subtask_type != "chain" or member.kwargs["tasks"]:
+            elif member.subtask_type != "chain" or member.kwargs["tasks"]:
                 yield index, member
 
     def freeze(

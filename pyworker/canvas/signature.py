@@ -78,6 +78,17 @@ class Signature(dict[str, Any]):
             immutable=immutable,
         )
 
+    @staticmethod
+    def of_task(task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], immutable: bool) -> Signature:
+        """Return a task's signature: as the constructor makes it, with nothing to find out. Groups have many."""
+        made = Signature.__new__(Signature)
+        made._app = None
+        made._type = task
+        dict.__init__(
+            made, task=task.name, args=args, kwargs=kwargs, options={}, subtask_type=None, immutable=immutable
+        )
+        return made
+
     @classmethod
     def register_type(cls, name: str) -> Callable[[type[Kind]], type[Kind]]:
         """Class decorator: make a kind of signature known."""

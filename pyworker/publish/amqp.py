@@ -36,6 +36,7 @@ class AmqpTemplate(Template):
 
     always_says_priority = False
     wrap = staticmethod(build_amqp_message)
+    is_amqp = True
 
     def __init__(self, name: str, destination: Destination, **settings: Any) -> None:
         super().__init__(name, destination, **settings)

@@ -47,6 +47,19 @@ class Template(Protocol):
     ) -> bytes:
         """Return a whole message."""
 
+    def messages(
+        self,
+        ids: list[str],
+        arguments: list[tuple[Any, ...]],
+        *,
+        group_id: str | None = None,
+        group_index: int | None = None,
+        root_id: str | None = None,
+        parent_id: str | None = None,
+        chord: Any = None,
+    ) -> list[bytes | None]:
+        """Return whole messages of calls with positional arguments alone; None where they are not plain."""
+
 
 class Outlet(Protocol):
     """Publishes to one broker; safe across threads and forks."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyworker.identifiers import is_plain_id
+from pyworker.publish.calls import PLAIN_OPTIONS, Call, Series
 from pyworker.publish.messages import Clock, build
 from pyworker.publish.outlets import make_outlet
 from pyworker.publish.registered import json_is_kombus
@@ -20,26 +21,10 @@ if TYPE_CHECKING:
     from pyworker.publish.outlets import Outgoing, Outlet, Template
     from pyworker.task import Task
 
-#: What the message of a plain call may carry besides its arguments.
-PLAIN_OPTIONS = frozenset({"group_id", "group_index", "root_id", "parent_id"})
 _ROUTING_OPTIONS = frozenset({"queue", "routing_key", "exchange", "priority", "delivery_mode", "time_limit",
                               "soft_time_limit", "ignore_result"})  # fmt: skip
-
-
-class Call(NamedTuple):
-    """One call to be published."""
-
-    name: str
-    task: Task[Any, Any] | None
-    task_id: str
-    args: Sequence[Any]
-    kwargs: Mapping[str, Any]
-    options: dict[str, Any]
-    #: A ``kombu.Producer`` or ``kombu.Connection`` to publish through, instead of natively.
-    producer: Any = None
-    connection: Any = None
-    #: Whether it was sent by name alone (``send_task``).
-    is_by_name: bool = False
+#: What the messages of a series may have in common.
+_SERIES_OPTIONS = PLAIN_OPTIONS | {"chord"}
 
 
 class Encoded(NamedTuple):
@@ -105,7 +90,7 @@ class Publisher:
             outlet.push(encoded.outgoing, encoded.retry, encoded.retry_policy)
         self._announce(call, encoded)
 
-    def publish_many(self, calls: Iterable[Call]) -> None:
+    def publish_many(self, calls: Iterable[Call | Series]) -> None:
         """Publish many calls in as few round trips as possible; nothing is sent if one of them cannot be encoded.
 
         Raises:
@@ -115,19 +100,50 @@ class Publisher:
         batch: list[Outgoing] = []
         rest: list[tuple[Call, Encoded]] = []
         for call in calls:
-            outgoing = self._encode_plain(call)
-            if outgoing is None:
-                encoded = self._encode_with_options(call)
-                rest.append((call, encoded))
-                outgoing = encoded.outgoing
-            if outgoing is not None:
-                batch.append(outgoing)
+            if isinstance(call, Series):
+                self._add_series(call, batch, rest)
+            else:
+                self._add(call, batch, rest)
         if batch:
             outlet.push_many(batch)
         for call, encoded in rest:
             if encoded.outgoing is None:
                 self._push_through_kombu(call, encoded)
             self._announce(call, encoded)
+
+    def _add(self, call: Call, batch: list[Outgoing], rest: list[tuple[Call, Encoded]]) -> None:
+        """Encode a call of a batch."""
+        outgoing = self._encode_plain(call)
+        if outgoing is None:
+            encoded = self._encode_with_options(call)
+            rest.append((call, encoded))
+            outgoing = encoded.outgoing
+        if outgoing is not None:
+            batch.append(outgoing)
+
+    def _add_series(self, series: Series, batch: list[Outgoing], rest: list[tuple[Call, Encoded]]) -> None:
+        """Encode a series of a batch; one by one what is not plain."""
+        template = self._template_of_series(series)
+        if template is None:
+            for position in range(len(series.ids)):
+                self._add(series.call(position), batch, rest)
+            return
+        queue, priority = template.queue, template.priority
+        made = template.messages(series.ids, series.arguments, group_index=series.first_index, **series.options)
+        for position, message in enumerate(made):
+            if message is None:
+                self._add(series.call(position), batch, rest)
+            else:
+                batch.append((queue, priority, message))
+
+    def _template_of_series(self, series: Series) -> Template | None:
+        if before_task_publish.receivers or after_task_publish.receivers:
+            return None
+        options = series.options
+        is_plain = options.keys() <= _SERIES_OPTIONS and _are_plain(
+            value for name, value in options.items() if name != "chord"
+        )
+        return self._template(series.name, series.task) if is_plain else None
 
     def forget_task(self, name: str) -> None:
         """A task's attributes changed: its template is made anew."""

@@ -5,13 +5,14 @@ A plain call has arguments and nothing else: no links, no times, no headers, the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
-from pyworker._native import build_envelope
-from pyworker.identifiers import delivery_tag, origin, reply_address
+from pyworker._native import build_envelope, fill_messages, uuids_of
+from pyworker.identifiers import delivery_tag, origin, reply_address, uuid
 from pyworker.publish.encoding import JSON_ENCODING, JSON_TYPE, encode_json
 from pyworker.routing import Destination
 from pyworker.saferepr import repr_of_arguments, repr_of_keyword_arguments
@@ -20,6 +21,30 @@ _NOTHING_FOLLOWS = b',{"callbacks":null,"errbacks":null,"chain":null,"chord":nul
 _NOTHING_AND_NO_NAMES = b",{}" + _NOTHING_FOLLOWS
 _NULL = b"null"
 _SCALARS = frozenset({str, int, bool, type(None)})
+
+
+class SeriesParts(NamedTuple):
+    """What the messages of a series have in common, in the order in which it stands in them; read natively."""
+
+    head: bytes
+    before_index: bytes
+    before_root: bytes
+    #: Each task is its own root if there is none.
+    root_id: str | None
+    before_repr: bytes
+    headers_end: bytes
+    properties_head: bytes
+    before_tag: bytes
+    tag_head: str
+    body_end: bytes
+    #: The first one's place in the group.
+    first_index: int | None
+    is_amqp: bool
+
+
+def new_ids(count: int) -> list[str]:
+    """Return new random ids of tasks."""
+    return uuids_of(os.urandom(16 * count))
 
 
 class Template:
@@ -32,6 +57,8 @@ class Template:
     always_says_priority = True
     #: Makes one message of its parts.
     wrap = staticmethod(build_envelope)
+    #: Whether messages are RabbitMQ's.
+    is_amqp = False
 
     def __init__(
         self,
@@ -85,13 +112,13 @@ class Template:
                 self._head,
                 identifier,
                 self._before_group,
-                _NULL if group_id is None else b'"%s"' % group_id.encode(),
+                _quoted(group_id),
                 b',"group_index":',
                 _NULL if group_index is None else b"%d" % group_index,
                 self._before_root,
                 identifier if root_id is None else root_id.encode(),
                 b'","parent_id":',
-                _NULL if parent_id is None else b'"%s"' % parent_id.encode(),
+                _quoted(parent_id),
                 b',"argsrepr":',
                 _text(repr_of_arguments(args, self._repr_levels)),
                 b',"kwargsrepr":',
@@ -115,6 +142,49 @@ class Template:
         else:
             body = b"".join((b"[", _values(args), _NOTHING_AND_NO_NAMES))
         return self.wrap(body, headers, properties, JSON_TYPE, JSON_ENCODING)
+
+    def messages(
+        self,
+        ids: list[str],
+        arguments: list[tuple[Any, ...]],
+        *,
+        group_id: str | None = None,
+        group_index: int | None = None,
+        root_id: str | None = None,
+        parent_id: str | None = None,
+        chord: Any = None,
+    ) -> list[bytes | None]:
+        """Return whole messages of calls with positional arguments alone; None where they are not plain.
+
+        Args:
+            ids, arguments: the calls.
+            group_id, root_id, parent_id: plain texts.
+            group_index: the first one's place in the group; the others follow.
+            chord: the body of the chord whose header this is.
+        """
+        follows = _NOTHING_AND_NO_NAMES
+        if chord is not None:
+            follows = b',{},{"callbacks":null,"errbacks":null,"chain":null,"chord":%s}]' % encode_json(chord)
+        parts = SeriesParts(
+            head=self._head,
+            before_index=b"".join((self._before_group, _quoted(group_id), b',"group_index":')),
+            before_root=self._before_root,
+            root_id=root_id,
+            before_repr=b'","parent_id":%s,"argsrepr":' % _quoted(parent_id),
+            headers_end=b',"kwargsrepr":"{}"' + self._tail,
+            properties_head=b'{"correlation_id":"',
+            before_tag=b'","reply_to":"%s%s' % (reply_address().encode(), self._properties_end),
+            # Numbers follow it, so that no other message has the same tag.
+            tag_head=uuid()[:24],
+            body_end=follows,
+            first_index=group_index,
+            is_amqp=self.is_amqp,
+        )
+        return fill_messages(parts, ids, arguments)
+
+
+def _quoted(identifier: str | None) -> bytes:
+    return _NULL if identifier is None else b'"%s"' % identifier.encode()
 
 
 def _values(args: Sequence[Any]) -> bytes:

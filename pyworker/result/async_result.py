@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 from pyworker import states
 from pyworker.current import app_or_default, refuse_to_block
 from pyworker.exceptions import IncompleteStream, TimeoutError
-from pyworker.result.base import ResultBase, as_exception, given, result_from_tuple
+from pyworker.result.base import ResultBase, as_exception, result_from_tuple, told
 
 if TYPE_CHECKING:
     from pyworker.app import Celery
     from pyworker.backends.base import Backend, Meta
+    from pyworker.publish.calls import Call, Series
     from pyworker.result.graph import DependencyGraph, GraphFormatter
 
 Value = TypeVar("Value")
@@ -66,8 +67,26 @@ class AsyncResult(ResultBase, Generic[Value]):
         #: Whether the task was sent with ``ignore_result``: there is nothing to wait for.
         self.ignored: bool | None = False
         self._meta: Meta | None = None
-        self._callbacks: list[Callable[[Any], Any]] = []
+        self._callbacks: tuple[Callable[[Any], Any], ...] = ()
         self._graph: DependencyGraph | None = None
+
+    @classmethod
+    def of_calls(cls, calls: Sequence[Call | Series], app: Celery) -> list[AsyncResult[Any]]:
+        """Return the results of calls that are about to be published: many at a time, so without the constructor."""
+        made: list[AsyncResult[Any]] = []
+        new = cls.__new__
+        for call in calls:
+            name = call.name
+            for task_id in call.ids:
+                result = new(cls)
+                result.id = task_id
+                result.app = app
+                result.task_name = name
+                result.ignored = False
+                result._backend = result.parent = result._meta = result._graph = None
+                result._callbacks = ()
+                made.append(result)
+        return made
 
     @property
     def backend(self) -> Backend:
@@ -197,13 +216,13 @@ class AsyncResult(ResultBase, Generic[Value]):
         if self._meta is not None:
             call(self)
         else:
-            self._callbacks.append(call)
+            self._callbacks = (*self._callbacks, call)
         return self
 
     def learn(self, meta: Meta) -> None:
         """Take over a final meta that was read or announced, and call who waits for it."""
         self._meta = meta
-        callbacks, self._callbacks = self._callbacks, []
+        callbacks, self._callbacks = self._callbacks, ()
         for callback in callbacks:
             callback(self)
 
@@ -339,8 +358,8 @@ class AsyncResult(ResultBase, Generic[Value]):
         timeout: float | None = None,
     ) -> Any:
         """Tell all workers not to run tasks whose stamps match; arguments as :meth:`revoke`."""
-        options = given(connection=connection, signal=signal, timeout=timeout)
-        return self.app.control.revoke_by_stamped_headers(headers, terminate=terminate, reply=wait, **options)
+        command = self.app.control.revoke_by_stamped_headers
+        return told(command, headers, connection, terminate, signal, wait, timeout)
 
     # -- what follows and what was before
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pyworker.current import app_or_default
@@ -53,13 +54,22 @@ class ResultBase:
             wait: wait for the workers' answers and return them.
             timeout: seconds to wait.
         """
-        options = given(connection=connection, signal=signal, timeout=timeout)
-        return self.app.control.revoke(self.task_ids(), terminate=terminate, reply=wait, **options)
+        return told(self.app.control.revoke, self.task_ids(), connection, terminate, signal, wait, timeout)
 
 
-def given(**options: Any) -> dict[str, Any]:
-    """Return the options that are not None."""
-    return {name: value for name, value in options.items() if value is not None}
+def told(
+    command: Callable[..., Any],
+    target: Any,
+    connection: Any,
+    terminate: bool,
+    signal: str | None,
+    wait: bool,
+    timeout: float | None,
+) -> Any:
+    """Send a revoking command of remote control, with the options that are given."""
+    options = {"connection": connection, "signal": signal, "timeout": timeout}
+    chosen = {name: value for name, value in options.items() if value is not None}
+    return command(target, terminate=terminate, reply=wait, **chosen)
 
 
 def as_exception(error: Any) -> BaseException:

@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from kombu.connection import Connection
-from kombu.pidbox import Mailbox
 
 from pyworker._native import __version__
 from pyworker.backends.chords import ChordParts
@@ -52,6 +51,8 @@ from pyworker.worker.superuser import check_privileges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from kombu.pidbox import Mailbox
 
     from pyworker._native import ChildLink, Engine, Notice
     from pyworker.app import Celery
@@ -263,10 +264,8 @@ class NativeWorkerApp(KombuApplication):
         conf = self.app.conf
         if not conf.worker_enable_remote_control or not self.broker_connection().supports_exchange_type("fanout"):
             return None
-        return Mailbox(
-            conf.control_exchange, type="fanout", accept=conf.accept_content, serializer=conf.task_serializer,
-            queue_ttl=conf.control_queue_ttl, queue_expires=conf.control_queue_expires,
-        )  # fmt: skip
+        mailbox: Mailbox = self.app.control.mailbox(None)
+        return mailbox
 
     def control_command(self, name: str, arguments: Mapping[str, Any], worker: object) -> Any:
         """Run one of Celery's commands, or one of the application's own."""

@@ -6,8 +6,6 @@ import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kombu.pidbox import Mailbox
-
 from pyworker.exceptions import ImproperlyConfigured
 from pyworker.worker.autoscale import Autoscaler
 from pyworker.worker.engine_clock import let_engine_keep
@@ -152,17 +150,14 @@ class NativeMonitoring:
         logger.info("mingle: sync complete")
 
     def _say_hello(self) -> list[Mapping[str, Any]]:
-        conf = self._node.app.conf
-        mailbox = Mailbox(
-            conf.control_exchange, type="fanout", accept=conf.accept_content, serializer=conf.task_serializer
-        )
         with self._node.connect() as connection:
             if not connection.supports_exchange_type("fanout"):
                 return []
+            mailbox = self._node.app.control.mailbox(connection)
             neighbours = count_mailboxes(connection.default_channel, mailbox.exchange.name, self._node.hostname)
             if neighbours == 0:
                 return []
-            replies = mailbox(connection)._broadcast(
+            replies = mailbox._broadcast(
                 "hello",
                 {"from_node": self._node.hostname, "revoked": self._revoked.ids()},
                 reply=True,

@@ -9,5 +9,7 @@ pub(crate) mod per_process;
 mod pool;
 mod queue_key;
 mod redis;
+mod series;
 
 pub use redis::{Outgoing, PublisherOptions, RedisPublisher};
+pub use series::{Scalar, SeriesParts, SeriesWriter, uuid_texts};

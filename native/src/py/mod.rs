@@ -13,6 +13,7 @@ mod publisher;
 mod publisher_amqp;
 mod redis_settings;
 mod replies;
+mod series;
 mod sqlite;
 mod subscription;
 
@@ -38,6 +39,8 @@ mod _native {
     use super::publisher_amqp::{AmqpPublisher, build_amqp_message};
     #[pymodule_export]
     use super::replies::AmqpReplies;
+    #[pymodule_export]
+    use super::series::{fill_messages, uuids_of};
     #[pymodule_export]
     use super::sqlite::{PySqliteConsumer, SqliteFile};
     #[pymodule_export]

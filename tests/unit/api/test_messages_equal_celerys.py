@@ -184,6 +184,56 @@ def test_a_batch_publishes_what_single_calls_do(ours: Side) -> None:
     assert len({result.id for result in results}) == len(calls)
 
 
+#: Arguments that a batch writes by itself, and such that it leaves to others.
+_MIXED = [
+    (1, 2), (-(2**62), 2**70), (0.1, 1e300), (float("inf"), -0.0), (True, None),
+    ("it's", 'a "quote"\\'), ("ä\n😀", "\x7f\0"), ("x" * 1100, 1), ([1], {"a": (2,)}),
+    (b"bytes", 1), ("\ud800", 1), (1,), (3, 4),
+]  # fmt: skip
+
+
+class Number(int):
+    """Shows itself in another way than its value."""
+
+    def __str__(self) -> str:
+        return "a number"
+
+    __repr__ = __str__
+
+
+def test_a_group_of_any_arguments_is_celerys(ours: Side, stock: Side) -> None:
+    """However its parts are written: together, by a template, or by themselves."""
+    for side in (stock, ours):
+        side.library.group(
+            *(side.add.s(*args) for args in _MIXED),
+            side.add.s(1, y=2), side.mul.s(3, 4), side.log.s(*range(12)), side.add.s(Number(3), 1),
+            side.add.s(5, 6).set(task_id='an "id"'), side.add.s(5, 6).set(task_id="plain"),
+            side.add.s(7, 8).set(countdown=60), side.add.s(9, 10),
+        ).apply_async()  # fmt: skip
+    mine, theirs = ours.published(), stock.published()
+    assert {message["headers"]["id"] for message in mine} > {'an "id"', "plain"}
+    assert len(mine) == len(_MIXED) + 8
+    for message in (*mine, *theirs):
+        message["headers"]["argsrepr"] = message["headers"]["argsrepr"].encode(errors="surrogatepass")
+    assert repr(normal(mine)) == repr(normal(theirs))
+
+
+def test_every_message_of_a_group_has_its_own_tag_and_id(ours: Side) -> None:
+    for _ in range(2):
+        pyworker.group(ours.add.s(number, number) for number in range(300))()
+    messages = ours.published()
+    assert len({message["properties"]["delivery_tag"] for message in messages}) == 600
+    assert len({message["headers"]["id"] for message in messages}) == 600
+    assert [message["headers"]["group_index"] for message in messages] == [*range(300), *range(300)]
+
+
+def test_a_chords_header_is_celerys(ours: Side, stock: Side) -> None:
+    for side in (stock, ours):
+        header = [side.add.s(number, number) for number in range(3)] + [side.mul.s(1, 2), side.add.s([1], [2])]
+        side.library.chord(header)(side.log.s(later=True).on_error(side.log.si("failed")))
+    assert repr(normal(ours.published())) == repr(normal(stock.published()))
+
+
 def test_templates_and_built_messages_are_the_same(ours: Side) -> None:
     ours.add.delay(1, y=[2, {"a": None}])
     plain = normal(ours.published())

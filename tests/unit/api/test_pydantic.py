@@ -70,5 +70,6 @@ def test_messages_are_celerys(ours: Side, stock: Side) -> None:
         tasks["bill"].delay(Order(number=1, notes=["a"]), other=Order(number=2))
         tasks["bound"].delay(Order(number=4), 5)
         tasks["bill"].delay({"number": 3})
+        side.library.group(tasks["bill"].s(Order(number=number)) for number in range(2)).apply_async()
         bodies.append([json.dumps(message["body"], sort_keys=True) for message in side.published()])
     assert bodies[0] == bodies[1]
