@@ -50,11 +50,11 @@ def length(text: str) -> int:
     return len(text)
 
 
-@app.task(bind=True, max_retries=3)
-def retried(self: Any, name: str) -> int:
-    notes.note(name, retries=self.request.retries)
-    if self.request.retries < 2:
-        raise self.retry(countdown=0.01)
+@app.task(bind=True)
+def retried(self: Any, name: str, times: int = 2) -> int:
+    notes.note(name, retries=self.request.retries, redelivered=bool(self.request.delivery_info.get("redelivered")))
+    if self.request.retries < times:
+        raise self.retry(countdown=0.01, max_retries=times)
     return int(self.request.retries)
 
 

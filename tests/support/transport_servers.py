@@ -17,7 +17,7 @@ from support.ports import free_port
 from support.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 _START_S = 90.0
 
@@ -45,7 +45,7 @@ def postgresql() -> Iterator[str]:
             str(folders[-1] / "postgres"), "-D", f"{folder}/data", "-p", str(port), "-k", folder, "-c", "fsync=off",
             "-c", "listen_addresses=127.0.0.1",
         ]  # fmt: skip
-        with _running(command, port, user=user, directory=folder):
+        with running(command, port, user=user, directory=folder):
             yield f"postgresql+psycopg://test@127.0.0.1:{port}/postgres"
 
 
@@ -62,7 +62,7 @@ def etcd() -> Iterator[int]:
             program, "--enable-v2", "--data-dir", folder, "--listen-client-urls", here, "--advertise-client-urls", here,
             "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}",
         ]  # fmt: skip
-        with _running(command, port, directory=folder):
+        with running(command, port, directory=folder):
             yield port
 
 
@@ -76,17 +76,31 @@ def moto() -> Iterator[int]:
     port = free_port()
     with (
         tempfile.TemporaryDirectory() as folder,
-        _running([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port, directory=folder),
+        running([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port, directory=folder),
     ):
         yield port
 
 
 @contextmanager
-def _running(command: Sequence[str], port: int, *, directory: str, user: int | None = None) -> Iterator[None]:
+def running(
+    command: Sequence[str],
+    port: int,
+    *,
+    directory: str,
+    user: int | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[None]:
+    """Run a server until the block ends; begins when the port is open."""
     log = Path(tempfile.mkstemp(suffix=".log")[1])
     with log.open("wb") as output:
         server = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, user=user, cwd=directory
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            user=user,
+            cwd=directory,
+            env={**os.environ, **(environment or {})},
         )
 
     def is_up() -> bool:

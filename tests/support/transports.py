@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyworker  # noqa: F401  # makes sqlite:// known to kombu
-from support import transport_servers
+from support import emulators, transport_servers
 from support.rabbitmq_server import RabbitmqHost
 from support.redis_server import RedisServer
 
@@ -48,6 +48,8 @@ class Transport:
     tells_redelivery: bool = True
     #: ``celery`` or ``pyworker``: whose application it is.
     library: str = "celery"
+    #: One short test instead of every scenario; where its emulator cannot be had, its row says so and nothing fails.
+    is_smoke: bool = False
 
 
 def _filesystem(stack: ExitStack) -> Place:
@@ -81,11 +83,13 @@ def _redis_through_kombu(stack: ExitStack) -> Place:
 
 
 def _rabbitmq(stack: ExitStack) -> Place:
-    return Place(stack.enter_context(RabbitmqHost()).url)
+    host = stack.enter_context(RabbitmqHost())
+    return Place(host.url, server=host)
 
 
 def _rabbitmq_quorum(stack: ExitStack) -> Place:
-    return Place(stack.enter_context(RabbitmqHost()).url, {"task_default_queue_type": "quorum"})
+    host = stack.enter_context(RabbitmqHost())
+    return Place(host.url, {"task_default_queue_type": "quorum"}, server=host)
 
 
 def _rabbitmq_through_kombu(stack: ExitStack) -> Place:
@@ -118,6 +122,44 @@ def _sqs(stack: ExitStack) -> Place:
     return Place(f"sqs://testing:testing@127.0.0.1:{port}/", {"broker_transport_options": options}, keys)
 
 
+def _zookeeper(stack: ExitStack) -> Place:
+    port = stack.enter_context(emulators.zookeeper())
+    return Place(f"zookeeper://127.0.0.1:{port}/tasks", {"broker_transport_options": {"polling_interval": 0.1}})
+
+
+def _azure_storage(stack: ExitStack) -> Place:
+    port = stack.enter_context(emulators.azurite())
+    place = f"{emulators.AZURITE_KEY}@http://127.0.0.1:{port}/{emulators.AZURITE_ACCOUNT}"
+    return Place(f"azurestoragequeues://{place}", {"broker_transport_options": {"polling_interval": 0.1}})
+
+
+def _pubsub(stack: ExitStack) -> Place:
+    port = stack.enter_context(emulators.pubsub())
+    options = {"wait_time_seconds": 1, "polling_interval": 0.1}
+    environment = {"PUBSUB_EMULATOR_HOST": f"127.0.0.1:{port}", "PUBSUB_PROJECT_ID": "proj"}
+    return Place("gcpubsub://projects/proj", {"broker_transport_options": options}, environment)
+
+
+def _mongodb(stack: ExitStack) -> Place:
+    port = stack.enter_context(emulators.mongodb())
+    return Place(f"mongodb://127.0.0.1:{port}/tasks", {"broker_transport_options": {"polling_interval": 0.1}})
+
+
+def _kafka(stack: ExitStack) -> Place:
+    port = stack.enter_context(emulators.kafka())
+    return Place(f"confluentkafka://127.0.0.1:{port}/", {"broker_transport_options": {"wait_time_seconds": 1}})
+
+
+def _pyro(stack: ExitStack) -> Place:
+    port = stack.enter_context(emulators.pyro())
+    environment = {"TEST_PYRO_PORT": str(port)}
+    options = {"polling_interval": 0.1}
+    return Place(
+        "pyro://127.0.0.1/kombu.broker", {"broker_transport_options": options}, environment,
+        transport="own_pyro:PyroElsewhere",
+    )  # fmt: skip
+
+
 TRANSPORTS = (
     Transport("Redis", _redis, is_native=True),
     Transport("RabbitMQ, classic queues", _rabbitmq, is_native=True),
@@ -135,11 +177,25 @@ TRANSPORTS = (
     Transport("Redis through kombu", _redis_through_kombu),
     Transport("RabbitMQ through kombu, classic queues", _rabbitmq_through_kombu),
     Transport("RabbitMQ through kombu, quorum queues", _rabbitmq_quorum_through_kombu),
+    Transport("ZooKeeper", _zookeeper, has_fanout=False, is_smoke=True),
+    Transport("Azure Storage Queues (Azurite)", _azure_storage, has_fanout=False, is_smoke=True),
+    Transport("Google Pub/Sub (its emulator)", _pubsub, is_smoke=True),
+    Transport("MongoDB (mongo-java-server)", _mongodb, is_smoke=True),
+    Transport("Kafka", _kafka, has_fanout=False, is_smoke=True),
+    Transport("Pyro", _pyro, has_fanout=False, is_smoke=True),
 )
 
 
-def chosen() -> list[Transport]:
-    """Return the transports of this run: ``CONFORMANCE`` is ``all``, names separated by ``;``, or not set."""
+def chosen(*, is_smoke: bool = False) -> list[Transport]:
+    """Return the transports of this run: ``CONFORMANCE`` is ``all``, names separated by ``;``, or not set.
+
+    Args:
+        is_smoke: those of the short test, else those of the scenarios.
+    """
+    return [transport for transport in _asked() if transport.is_smoke == is_smoke]
+
+
+def _asked() -> list[Transport]:
     asked = os.environ.get("CONFORMANCE", "")
     if asked == "all":
         return list(TRANSPORTS)

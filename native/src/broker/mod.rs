@@ -190,7 +190,7 @@ pub trait Broker: Send + Debug {
     /// Queues the end of deliveries; written by the next `drive`.
     fn settle(&mut self, settlements: &[(DeliveryTag, Settlement)]);
 
-    /// Asks for the bytes of parked deliveries; they come as `Delivered` under the same tags.
+    /// Asks for the bytes of deliveries that were settled as parked before; they come as `Delivered` under the same tags.
     fn recall(&mut self, tags: &[DeliveryTag]);
 
     /// Starts or stops consuming one of the configured queues.

@@ -156,6 +156,9 @@ impl Node {
         if due.is_empty() {
             return;
         }
+        // A short time may be over in the turn that scheduled it: the broker must know of the parking first, or it would
+        // take it for one that it cannot keep, and hand the message out a second time.
+        self.settle_queued();
         for tag in &due {
             self.scheduled.remove(tag);
             self.recalled.insert(*tag);

@@ -184,6 +184,14 @@ impl Node {
         Ok(())
     }
 
+    /// Tells the broker what became of deliveries.
+    pub(super) fn settle_queued(&mut self) {
+        if !self.settlements.is_empty() {
+            self.broker.settle(&self.settlements);
+            self.settlements.clear();
+        }
+    }
+
     /// Waits for the next thing to do, or naps under load.
     fn wait(&mut self, events: &mut Events) -> Result<()> {
         let timeout = if self.ended >= LOAD_ENDS {
@@ -301,10 +309,7 @@ impl Node {
     }
 
     fn drive_broker(&mut self, ready: &[Token]) -> Result<()> {
-        if !self.settlements.is_empty() {
-            self.broker.settle(&self.settlements);
-            self.settlements.clear();
-        }
+        self.settle_queued();
         let load = self.pool_load();
         // Any message may turn out to be for later, so no more are asked for than may be held for later.
         let left_for_later =
