@@ -16,6 +16,7 @@ from pyworker.worker.native_changes import NativeChanges
 from pyworker.worker.native_config import autoscale_bounds
 from pyworker.worker.native_inspect import NativeInspect
 from pyworker.worker.native_node import NativeNode
+from pyworker.worker.neighbours import count_neighbours
 from pyworker.worker.panel import panel
 from pyworker.worker.revoked_ids import RevokedIds, StateDatabase
 
@@ -117,6 +118,7 @@ class NativeMonitoring:
         """The node is down: tell the world, and save what must outlive it."""
         if self._node.autoscaler is not None:
             self._node.autoscaler.stop()
+        self._node.broadcasts.stop()
         self.events.stop()
         if self._database is not None:
             self._database.save(self._revoked.ids(), self._node.engine.forward_clock())
@@ -158,7 +160,7 @@ class NativeMonitoring:
         with self._node.connect() as connection:
             if not connection.supports_exchange_type("fanout"):
                 return []
-            neighbours = _mailboxes(connection, mailbox, self._node.hostname)
+            neighbours = count_neighbours(connection, mailbox.exchange.name, self._node.hostname)
             if neighbours == 0:
                 return []
             replies = mailbox(connection)._broadcast(
@@ -170,20 +172,6 @@ class NativeMonitoring:
             )
         answers = [answer for reply in replies or () for answer in reply.values()]
         return [answer for answer in answers if isinstance(answer, dict) and "clock" in answer]
-
-
-def _mailboxes(connection: Any, mailbox: Mailbox, hostname: str) -> int | None:
-    """Return how many other nodes have a mailbox, as far as the transport can tell; ``None`` if it cannot."""
-    channel = connection.default_channel
-    get_table = getattr(channel, "get_table", None)
-    if get_table is None or not getattr(channel, "tells_subscribers", True):
-        return None
-    try:
-        table = get_table(mailbox.exchange.name)
-    except Exception:
-        # kombu raises when there is no binding at all.
-        return 0
-    return sum(1 for _, _, queue in table if not queue.startswith(f"{hostname}."))
 
 
 def _sends_events(app: Celery, name: str) -> bool:

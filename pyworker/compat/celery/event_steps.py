@@ -15,6 +15,7 @@ from celery.worker.heartbeat import Heart
 from celery.worker.state import SOFTWARE_INFO
 
 from pyworker.redacting import connection_info
+from pyworker.worker.neighbours import count_neighbours
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -131,7 +132,8 @@ class MingleStep(Mingle):
     def mingle(self, consumer: Any) -> None:
         """Get the revoked ids and the clock of the other workers."""
         with consumer.app.connection_for_read() as connection:
-            neighbours = _mailboxes(connection, consumer)
+            exchange = consumer.app.control.mailbox.exchange.name
+            neighbours = count_neighbours(connection, exchange, consumer.hostname)
             inspect = partial(consumer.app.control.inspect, limit=neighbours) if neighbours else None
             view = SimpleNamespace(
                 app=SimpleNamespace(control=SimpleNamespace(inspect=inspect), clock=consumer.app.clock),
@@ -160,21 +162,3 @@ class GossipStep(Gossip):
             super().start(consumer)
         except Exception as error:
             logger.warning("gossip: cannot listen to the other workers: %r", error)
-
-
-def _mailboxes(connection: Any, consumer: Any) -> int | None:
-    """Return how many other nodes have a mailbox, as far as the transport can tell; ``None`` if it cannot.
-
-    Where it can, nobody has to wait a second for answers that never come.
-    """
-    channel = connection.default_channel
-    get_table = getattr(channel, "get_table", None)
-    if get_table is None or not getattr(channel, "tells_subscribers", True):
-        return None
-    own = f"{consumer.hostname}."
-    try:
-        table = get_table(consumer.app.control.mailbox.exchange.name)
-    except Exception:
-        # kombu raises when there is no binding at all.
-        return 0
-    return sum(1 for _, _, queue in table if not queue.startswith(own))
