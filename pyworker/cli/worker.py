@@ -124,10 +124,10 @@ _feature, _beat, _daemon = _group("Features"), _group("Embedded Beat Options"), 
 @_queue("--queues", "-Q", type=COMMA_SEPARATED, help="Queues to consume, separated by commas.")
 @_queue("--exclude-queues", "-X", type=COMMA_SEPARATED, help="Queues not to consume.")
 @_queue("--include", "-I", type=COMMA_SEPARATED, help="Further modules to import.")
-@_feature("--without-gossip", is_flag=True)
-@_feature("--without-mingle", is_flag=True)
-@_feature("--without-heartbeat", is_flag=True)
-@_feature("--heartbeat-interval", type=COUNT)
+@_feature("--without-gossip", is_flag=True, help="Do not listen to the events of the other workers.")
+@_feature("--without-mingle", is_flag=True, help="Do not ask the other workers for revoked tasks at the start.")
+@_feature("--without-heartbeat", is_flag=True, help="Do not send the worker's events: online, heartbeat, offline.")
+@_feature("--heartbeat-interval", type=COUNT, help="Seconds between heartbeats; 2 without it.")
 @_feature("--autoscale", type=POOL_BOUNDS, metavar="MAX,MIN", help="Grow and shrink the pool with the load.")
 @_feature(
     "--probes",

@@ -162,27 +162,32 @@ class NativeChanges:
         if queue not in node.queues:
             name = exchange or queue
             entity = Queue(queue, Exchange(name, type=exchange_type or "direct"), routing_key=routing_key or queue)
-            on_rabbitmq = node.is_on_rabbitmq
-            if entity.exchange.type == "fanout" and not on_rabbitmq:
-                return nok(f"{queue} is bound to a fanout exchange, not supported yet")
-            with node.connect() as connection:
-                entity(connection.default_channel).declare()
             try:
-                if on_rabbitmq:
-                    node.engine.declare_queue(added_queue_of(entity), declarations_of([entity]))
-                else:
-                    node.engine.set_queue_active(queue, True)
+                self._consume(entity)
             except (NativeError, ImproperlyConfigured) as error:
                 return nok(str(error))
             node.queues[queue] = entity
             logger.info("Started consuming from %s", queue)
         return ok(f"add consumer {queue}")
 
+    def _consume(self, queue: Queue) -> None:
+        node = self._node
+        with node.connect() as connection:
+            queue(connection.default_channel).declare()
+        if queue.exchange.type == "fanout" and not node.keeps_broadcasts:
+            node.broadcasts.add(node.engine, queue)
+        elif node.is_on_rabbitmq:
+            node.engine.declare_queue(added_queue_of(queue), declarations_of([queue]))
+        else:
+            node.engine.set_queue_active(queue.name, True)
+
     def cancel_consumer(self, queue: str, **_: Any) -> Any:
         """Stop to consume from a queue."""
+        node = self._node
         logger.info("Canceling queue %s", queue)
-        self._node.engine.set_queue_active(queue, False)
-        self._node.queues.pop(queue, None)
+        if not node.broadcasts.remove(node.engine, queue):
+            node.engine.set_queue_active(queue, False)
+        node.queues.pop(queue, None)
         return ok(f"no longer consuming from {queue}")
 
     # -- pool

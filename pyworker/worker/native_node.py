@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kombu import Exchange, Queue
 
 from pyworker.transport.amqp_config import AmqpBrokerConfig
+from pyworker.worker.added_broadcasts import AddedBroadcasts
+from pyworker.worker.kombu_config import KombuBrokerConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,11 +49,18 @@ class NativeNode:
     autoscaler: Autoscaler | None = None
     started_at: float = field(default_factory=time.time)
     queues: dict[str, Queue] = field(default_factory=dict)
+    broadcasts: AddedBroadcasts = field(init=False)
 
     def __post_init__(self) -> None:
+        self.broadcasts = AddedBroadcasts(self.connect, self.hostname)
         self.queues = {
             name: Queue(name, Exchange(name, type="direct"), routing_key=name) for name in self.config.queue_names
         }
+
+    @property
+    def keeps_broadcasts(self) -> bool:
+        """Whether a queue bound to a fanout exchange is a queue like any other."""
+        return self.is_on_rabbitmq or isinstance(self.config.broker, KombuBrokerConfig)
 
     @property
     def is_on_rabbitmq(self) -> bool:

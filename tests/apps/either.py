@@ -65,6 +65,11 @@ def retry_without_exception(self: Any) -> None:
     raise self.retry()
 
 
+@named("retry_at_once", bind=True, max_retries=2, default_retry_delay=0)
+def retry_at_once(self: Any) -> None:
+    raise self.retry()
+
+
 @named("gated", bind=True)
 def gated(self: Any, gate: str, label: Any = None) -> Any:
     journal.stamp(gate, "start", label=label, id=self.request.id)

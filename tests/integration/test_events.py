@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support.event_recorder import Recorder, view
+from support.kinds import KINDS, OWN
 from support.pair import pair
+from support.stage import Stage
 from support.waiting import eventually
 
 if TYPE_CHECKING:
-    from support.stage import Stage
+    from support.kinds import Kind
 
 _DEADLINE_S = 60.0
 #: What a worker of another library says of itself.
@@ -120,6 +122,29 @@ def _in_celerys_names(event: dict[str, Any]) -> dict[str, Any]:
         return event
     text = event["traceback"].replace("pyworker.exceptions.TimeLimit", "billiard.exceptions.TimeLimit")
     return event | {"traceback": text.replace("pyworker.exceptions", "celery.exceptions")}
+
+
+@pytest.mark.parametrize("our_kind", [KINDS["pyworker-fast"], OWN], ids=lambda kind: str(kind.name))
+def test_attempts_of_a_task_are_told_one_after_the_other(our_kind: Kind) -> None:
+    """The next attempt may be running in another child before the engine has heard of the end of the one before."""
+    library = {"TEST_LIBRARY": "pyworker" if our_kind is OWN else "celery"}
+    attempt = ["task-received", "task-started"]
+    expected = [*attempt, "task-retried", *attempt, "task-retried", *attempt, "task-failed"]
+    ids = [f"again-{number}" for number in range(200)]
+    with (
+        Stage(our_kind, "either", options=("-c", "2", "-E"), environment=library) as stage,
+        Recorder(stage.app) as recorder,
+    ):
+        for task_id in ids:
+            stage.tasks.retry_at_once.apply_async(task_id=task_id)
+
+        def told() -> dict[str, list[str]]:
+            types = recorder.of_tasks()
+            return {task_id: [event["type"] for event in types.get(task_id, ())] for task_id in ids}
+
+        eventually(lambda: all("task-failed" in types for types in told().values()), deadline_s=_DEADLINE_S)
+        found = told()
+    assert {task_id: types for task_id, types in found.items() if types != expected} == {}
 
 
 @pytest.mark.parametrize("our_kind", ["pyworker-fast", "pyworker-own"])

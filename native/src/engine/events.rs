@@ -6,6 +6,7 @@
 
 use crate::clock::MonotonicNs;
 use crate::codec::json::{Kind, Scanner, escape_into};
+use crate::engine::event_order::HeldEvent;
 use crate::engine::jobs::{JobHandle, Message};
 use crate::engine::node::Node;
 use crate::engine::notice::{Notice, NoticeKind};
@@ -41,6 +42,10 @@ pub(super) struct EventBatch {
     body: Vec<u8>,
     count: u32,
     flushed_ns: MonotonicNs,
+    /// Where in the body the event begins that was opened last, its separator included.
+    opened_at: usize,
+    /// Events that come too early; see [`crate::engine::event_order`].
+    pub(super) held: Vec<HeldEvent>,
 }
 
 impl EventBatch {
@@ -71,10 +76,25 @@ impl EventBatch {
 
     /// Begins an event; its own members follow, then [`Self::close`].
     fn open(&mut self, kind: &str, id: &str) {
+        self.opened_at = self.body.len();
         self.body.extend_from_slice(if self.count == 0 { b"[{\"type\":" } else { b",{\"type\":" });
         escape_into(kind, &mut self.body);
         self.body.extend_from_slice(b",\"uuid\":");
         escape_into(id, &mut self.body);
+    }
+
+    /// Takes out the event that was opened last and not closed.
+    pub(super) fn take_opened(&mut self) -> Vec<u8> {
+        let event = self.body.split_off(self.opened_at + 1);
+        self.body.truncate(self.opened_at);
+        event
+    }
+
+    /// Opens an event that was taken out.
+    pub(super) fn reopen(&mut self, event: &[u8]) {
+        self.opened_at = self.body.len();
+        self.body.push(if self.count == 0 { b'[' } else { b',' });
+        self.body.extend_from_slice(event);
     }
 
     fn member(&mut self, name: &str, value: Option<&str>) {
@@ -151,7 +171,7 @@ impl Node {
         self.events.configure(settings, &hostname);
     }
 
-    fn close_event(&mut self) {
+    pub(super) fn close_event(&mut self) {
         self.events.close(self.shared.forward_clock(), self.clock.wall_s());
         if self.events.count >= EVENTS_MAX {
             self.send_events();
@@ -180,7 +200,7 @@ impl Node {
         for (name, value, missing) in written {
             self.events.raw_member(name, value.unwrap_or(missing.as_bytes()));
         }
-        self.close_event();
+        self.close_or_hold_event(handle);
     }
 
     /// A child began: `task-started`.
@@ -188,7 +208,7 @@ impl Node {
         let Some(job) = self.jobs.get(handle) else { return };
         if self.events.wants(job.task) {
             self.events.open("task-started", job.id());
-            self.close_event();
+            self.close_or_hold_event(handle);
         }
     }
 
@@ -219,11 +239,14 @@ impl Node {
             self.events.member("exception", Some(exception));
             self.events.member("traceback", traceback);
         }
-        self.close_event();
+        self.close_or_hold_event(handle);
     }
 
     /// An event that Python made of its own: `members` is a JSON object without the common members.
     pub(super) fn event_of_python(&mut self, kind: &str, task_id: &str, members: &[u8]) {
+        if kind != "task-retried" {
+            self.release_events_of(Some(task_id));
+        }
         self.events.open(kind, task_id);
         if let [b'{', inner @ .., b'}'] = members
             && !inner.is_empty()

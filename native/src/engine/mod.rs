@@ -5,6 +5,7 @@ mod children;
 pub mod command;
 mod counters;
 mod dispatch;
+mod event_order;
 pub mod events;
 mod intake;
 mod jobs;

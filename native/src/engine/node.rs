@@ -141,6 +141,7 @@ impl Node {
             self.turn(&mut broker_ready, &mut store_ready, &dead, commands)?;
         }
         self.tell_end();
+        self.release_events_of(None);
         self.send_events();
         self.notices.push(Notice::new(NoticeKind::Stopped));
         self.shared.notify(&mut self.notices);

@@ -244,6 +244,7 @@ impl Node {
 
     /// The pool is finished with a job.
     pub(super) fn on_end(&mut self, handle: JobHandle, end: End) {
+        self.release_events_after(handle);
         let Some(job) = self.jobs.get_mut(handle) else { return };
         job.end = Some(end);
         job.state = DeliveryState::Done;

@@ -6,6 +6,7 @@ pub mod figures;
 pub mod http;
 pub mod server;
 pub mod text;
+mod turns;
 
 pub use figures::Figures;
 pub use server::{ProbeServer, bind};

@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::probes::figures::Figures;
 use crate::probes::http::{REQUEST_BYTES_MAX, Request, parse, respond};
 use crate::probes::text;
+use crate::probes::turns::ask_for_short_turns;
 
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
@@ -54,6 +55,7 @@ impl ProbeServer {
         let loop_is_over = Arc::clone(&is_over);
         let thread = std::thread::Builder::new().name("pyworker-probes".into()).spawn(move || {
             prepare_thread();
+            ask_for_short_turns();
             let server = Server { poll, listener, figures, clients: HashMap::new(), next: FIRST_CLIENT };
             // The poller's own failure ends the probes: that they do not answer is then the truth.
             let _ = server.run(&loop_is_over);

@@ -234,6 +234,7 @@ class CeleryWorkerApp(KombuApplication):
     def on_stopped(self) -> None:
         """Stop the application's boot steps and send ``worker_shutdown``."""
         self._worker.stop_steps()
+        self._worker.consumer.added_broadcasts.stop()
         self._calls.close()
         self._events.stop()
         unwatch_revoked()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pyworker._native import Engine
+    from pyworker.worker.added_broadcasts import AddedBroadcasts
 
 logger = get_logger("celery.worker.consumer.consumer")
 
@@ -33,6 +34,8 @@ class QueueChanges:
     # Attributes of the class it is mixed into.
     app: Any
     task_consumer: Any
+    #: Listens where the broker keeps no broadcasts.
+    added_broadcasts: AddedBroadcasts
 
     def add_task_queue(
         self,
@@ -58,14 +61,14 @@ class QueueChanges:
         if entity.name in consumed or self.engine is None:
             return
         on_rabbitmq = self.broker_kind == "amqp"
-        takes_fanout = on_rabbitmq or self.broker_kind == "kombu"
-        if entity.exchange is not None and entity.exchange.type == "fanout" and not takes_fanout:
-            logger.error("Cannot consume from %s: it is bound to a fanout exchange, not supported yet", queue)
-            return
+        is_broadcast = entity.exchange is not None and entity.exchange.type == "fanout"
+        is_kept = on_rabbitmq or self.broker_kind == "kombu"
         with self.app.connection_for_write() as connection:
             entity(connection.default_channel).declare()
         try:
-            if on_rabbitmq:
+            if is_broadcast and not is_kept:
+                self.added_broadcasts.add(self.engine, entity)
+            elif on_rabbitmq:
                 self.engine.declare_queue(added_queue_of(entity), declarations_of([entity]))
             else:
                 self.engine.set_queue_active(entity.name, True)
@@ -81,7 +84,7 @@ class QueueChanges:
         queues = self.app.amqp.queues
         queues.deselect(queue)
         name = queues.aliases.get(queue, queue)
-        if self.engine is not None:
+        if self.engine is not None and not self.added_broadcasts.remove(self.engine, name):
             self.engine.set_queue_active(name, False)
         self.task_consumer._queues.pop(name, None)
 
