@@ -8,7 +8,7 @@ from pyworker.bench.options import PRIVATE_FILE, BenchOptions
 
 _FLAGS = {"payload_bytes": "payload"}
 #: Peers that are measured if they are installed.
-OPTIONAL_PEERS = ("dramatiq", "huey", "rq", "taskiq", "arq", "saq")
+OPTIONAL_PEERS = ("dramatiq", "huey", "rq", "taskiq", "arq")
 _QUICK_SHARE = 10
 
 
