@@ -8,6 +8,7 @@ import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
+import celery.backends.base
 import pytest
 
 from support.stage import Stage
@@ -193,7 +194,10 @@ def test_result_settings_apply(kind: Kind, setting: str) -> None:
         key = eventually(lambda: next(iter(stage.redis.keys(f"*celery-task-meta-{result.id}")), None))
         raw = stage.redis.execute_command("GET", key, NEVER_DECODE=True)
         if setting == "result_compression":
-            assert raw.startswith(b"\x00celery-compressed\x00application/x-gzip\x00"), raw[:60]
+            # Celery compresses results since 5.7; before that it does not look at the setting.
+            compresses = hasattr(celery.backends.base, "COMPRESSED_PAYLOAD_MAGIC")
+            expected = b"\x00celery-compressed\x00application/x-gzip\x00" if compresses else b'{"status": "SUCCESS"'
+            assert raw.startswith(expected), raw[:60]
         elif setting == "result_serializer":
             assert raw.startswith(b"\x80"), raw[:40]
         else:
