@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kombu import Exchange, Queue
 
 from pyworker.identifiers import reply_address
+from pyworker.routing import direct_queue
 from pyworker.transport.amqp_config import DeclareQueue
 
 if TYPE_CHECKING:
@@ -33,8 +34,11 @@ def kombu_queue(conf: Settings, router: Router, name: str) -> Any:
             queue = Queue(**{**queue.as_dict(), "exchange": _exchange(router, name)})
         return _with_priorities(conf, queue)
     route = router.queue(name)
-    made_up = not configured and name != conf.task_default_queue
-    kind = conf.task_create_missing_queue_type if made_up else conf.task_default_queue_type
+    names = {getattr(queue, "name", queue) for queue in configured} or {conf.task_default_queue}
+    kind = conf.task_default_queue_type if name in names else conf.task_create_missing_queue_type
+    if route == direct_queue(route.routing_key):
+        # A node's own goes with the node.
+        kind = None
     queue = Queue(
         name,
         exchange=_exchange(router, name),

@@ -42,7 +42,8 @@ def amqp_broker(app: Celery, url: Any, hostname: str, names: Sequence[str], retr
     consumed = tuple(queue_of(queue) for queue in queues)
     levels = delay_levels(consumed, conf.broker_native_delayed_delivery_queue_type or "quorum")
     declarations = declarations_of(queues)
-    if uses_quorum_queues(queues):
+    # Clients look at every queue there is, not at those that this worker consumes from.
+    if uses_quorum_queues([*queues, *(kombu_queue(conf, router, known.name) for known in router.queues())]):
         declarations += levels + upstream_delay_bindings(queues)
     return AmqpBrokerConfig(
         addresses=amqp_addresses(conf, url, f"pyworker {hostname}"),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import Any
 
-from celery import Celery
 from kombu import Exchange, Queue, binding
 from kombu.common import Broadcast
 
@@ -13,16 +13,20 @@ topic = Exchange("declared.topic", type="topic")
 behind = Exchange("declared.behind", type="fanout", durable=False, auto_delete=True)
 
 
-def make(library: Any = Celery) -> Any:
-    """Define the application with a library's class."""
-    app = library("declaring", broker=os.environ["TEST_BROKER_URL"], backend=os.environ["TEST_RESULT_BACKEND"])
+def make(library: Any) -> Any:
+    """Define the application with a library."""
+    app = library.Celery("declaring", broker=os.environ["TEST_BROKER_URL"], backend=os.environ["TEST_RESULT_BACKEND"])
     app.conf.update(
         broker_connection_retry_on_startup=True,
         task_default_queue="declared.default",
-        task_default_queue_type=os.environ.get("TEST_QUEUE_TYPE", "classic"),
+        task_default_queue_type="quorum" if os.environ.get("TEST_QUEUE_TYPE") == "quorum" else "classic",
         task_default_exchange_type="topic" if os.environ.get("TEST_QUEUE_TYPE") == "quorum" else "direct",
+        # What -Q names and nobody configured.
+        task_create_missing_queue_type="quorum" if os.environ.get("TEST_QUEUE_TYPE") == "classic" else "classic",
+        task_create_missing_queue_exchange_type=os.environ.get("TEST_MISSING_EXCHANGE_TYPE"),
+        task_queue_max_priority=7 if os.environ.get("TEST_QUEUE_TYPE") == "ranked" else None,
     )
-    if os.environ.get("TEST_QUEUE_TYPE") != "quorum":
+    if os.environ.get("TEST_QUEUE_TYPE", "classic") == "classic":
         app.conf.task_queues = (
             Queue("declared.default", Exchange("declared.default"), routing_key="declared.default"),
             Queue("declared.priorities", Exchange("declared.direct"), routing_key="p", max_priority=10),
@@ -42,6 +46,7 @@ def make(library: Any = Celery) -> Any:
                 routing_key="alternate", binding_arguments={"y": "text"}, consumer_arguments={"x-priority": 3},
             ),
             Queue("declared.quiet", Exchange("declared.quiet", no_declare=True), no_declare=True),
+            Queue("declared.given", Exchange("declared.given", type="topic", passive=True), routing_key="given.*"),
             Broadcast("declared.all", queue="declared.all", auto_delete=False),
         )  # fmt: skip
 
@@ -53,4 +58,4 @@ def make(library: Any = Celery) -> Any:
 
 
 if "TEST_BROKER_URL" in os.environ:
-    app = make()
+    app = make(importlib.import_module(os.environ.get("TEST_LIBRARY", "celery")))

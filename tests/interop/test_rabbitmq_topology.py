@@ -29,16 +29,19 @@ def results() -> Iterator[RedisServer]:
         yield running
 
 
-def topology(host: RabbitmqHost, results: RedisServer, kind: Any, environment: Mapping[str, str]) -> dict[str, Any]:
+def topology(
+    host: RabbitmqHost, results: RedisServer, kind: Any, environment: Mapping[str, str], options: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Return what is there once a worker consumes, comparable."""
-    if environment["TEST_QUEUE_TYPE"] == "classic":
+    if environment["TEST_QUEUE_TYPE"] == "classic" and not options:
         with Connection(host.url) as connection:
-            # Of what is not to be declared somebody else takes care.
+            # Of what is not to be declared, or only asked for, somebody else takes care.
             channel = connection.default_channel
             channel.exchange_declare("declared.quiet", "direct", durable=True, auto_delete=False)
-            channel.queue_declare("declared.quiet", durable=True, auto_delete=False)
+            channel.queue_declare("declared.quiet", durable=True, auto_delete=False, arguments={"x-max-length": 77})
+            channel.exchange_declare("declared.given", "topic", durable=False, auto_delete=False)
     worker = WorkerProcess(
-        kind, "declaring", broker=host.url, backend=results.url, options=("-c", "1"), environment=environment
+        kind, "declaring", broker=host.url, backend=results.url, options=("-c", "1", *options), environment=environment
     )
     with worker:
         return eventually(lambda: described(host), deadline_s=60, what="every queue has its consumer")
@@ -71,18 +74,51 @@ def is_others(name: str) -> bool:
     return name.startswith(_OTHERS) or name.endswith(".pidbox")
 
 
-@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
-def test_a_worker_declares_what_a_stock_worker_declares(queue_type: str, results: RedisServer) -> None:
-    environment = {"TEST_QUEUE_TYPE": queue_type}
+#: What TEST_QUEUE_TYPE makes of the application, the exchange type of missing queues, and the worker's options.
+CASES = {
+    "every argument": ("classic", "", ()),
+    "quorum": ("quorum", "", ()),
+    "a missing queue": ("classic", "", ("-Q", "declared.missing,declared.default")),
+    "a missing queue of a topic exchange": ("quorum", "topic", ("-Q", "declared.missing")),
+    "priorities everywhere": ("ranked", "", ("-Q", "declared.missing,declared.default")),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_worker_declares_what_a_stock_worker_declares(case: str, results: RedisServer) -> None:
+    """With applications of both libraries."""
+    queue_type, missing, options = CASES[case]
+    environment = {"TEST_QUEUE_TYPE": queue_type} | ({"TEST_MISSING_EXCHANGE_TYPE": missing} if missing else {})
     found = {}
-    for kind in (STOCK, WORKER):
+    for name, kind, library in (("stock", STOCK, "celery"), ("ours", WORKER, "celery"), ("own", WORKER, "pyworker")):
         with RabbitmqHost() as host:
-            found[kind.name] = topology(host, results, kind, environment)
-    stock, ours = found["stock"], found["pyworker"]
-    # Direct queues are led back to from the delay levels by a key of ours, which kombu cannot do.
-    ours["bindings"] = [one for one in ours["bindings"] if "pyworker-" not in one[3]]
-    assert set(ours["bindings"]) ^ set(stock["bindings"]) == set()
-    assert ours == stock
+            found[name] = topology(host, results, kind, {**environment, "TEST_LIBRARY": library}, options)
+    stock = found["stock"]
+    assert all(name in stock["queues"] for name in options[1].split(",")) if options else stock["queues"]
+    for name in ("ours", "own"):
+        # Direct queues are led back to from the delay levels by a key of ours, which kombu cannot do.
+        ours = found[name]
+        ours["bindings"] = [one for one in ours["bindings"] if "pyworker-" not in one[3]]
+        assert set(ours["bindings"]) ^ set(stock["bindings"]) == set(), name
+        assert ours == stock, name
+
+
+def test_a_passive_exchange_that_is_missing_ends_the_worker_as_it_ends_a_stock_worker(results: RedisServer) -> None:
+    codes = {}
+    for name, kind, library in (("stock", STOCK, "celery"), ("ours", WORKER, "celery"), ("own", WORKER, "pyworker")):
+        environment = {"TEST_QUEUE_TYPE": "classic", "TEST_LIBRARY": library}
+        with RabbitmqHost() as host:
+            worker = WorkerProcess(
+                kind, "declaring", broker=host.url, backend=results.url, environment=environment,
+                options=("-c", "1", "-Q", "declared.given"),
+            )  # fmt: skip
+            try:
+                worker.start(is_ready=False)
+                worker.wait_for_line("NOT_FOUND.*declared.given", deadline_s=60)
+                codes[name] = worker.wait(deadline_s=60)
+            finally:
+                worker.close()
+    assert codes["ours"] == codes["own"] == codes["stock"] != 0
 
 
 def test_celerys_delayed_delivery_is_read_both_ways(results: RedisServer) -> None:
