@@ -43,9 +43,17 @@ def _add_accumulate(app: Celery) -> Task[..., Any]:
     return app.task_from_function(accumulate, name="celery.accumulate")
 
 
+def _add_backend_cleanup(app: Celery) -> Task[..., Any]:
+    def backend_cleanup() -> None:
+        """Do nothing: every store here lets results expire by itself. Celery's scheduler sends it once a day."""
+
+    return app.task_from_function(backend_cleanup, name="celery.backend_cleanup")
+
+
 def share_builtins() -> None:
     """Make the tasks known to every app."""
     share_task("celery.ping", _add_ping)
     share_task("celery.map", _add_map)
     share_task("celery.starmap", _add_starmap)
     share_task("celery.accumulate", _add_accumulate)
+    share_task("celery.backend_cleanup", _add_backend_cleanup)

@@ -166,6 +166,17 @@ class Settings:
 
     __iter__ = keys
 
+    def values(self) -> Iterator[Any]:
+        """All settings that have a value."""
+        return (self[name] for name in self)
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Names and values of all settings that have a value."""
+        return ((name, self[name]) for name in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
     def _set(self) -> dict[str, Any]:
         """What differs from the reference: everything that was loaded, given or changed."""
         if not self._is_ready:
@@ -228,6 +239,30 @@ class Settings:
         if name not in self._changes and name not in self._fixed and name not in self._loaded:
             self[name] = value
         return self[name]
+
+    def __delitem__(self, name: str) -> None:
+        """Take back a change; what was loaded, or the default, counts again.
+
+        Raises:
+            KeyError: the setting was not changed.
+        """
+        del self._changes[canonical(name)]
+        self._changed()
+
+    def pop(self, name: str, *default: Any) -> Any:
+        """Take back a change and return it; the default if the setting was not changed.
+
+        Raises:
+            KeyError: it was not changed, and there is no default.
+        """
+        value = self._changes.pop(canonical(name), *default)
+        self._changed()
+        return value
+
+    def clear(self) -> None:
+        """Take back all changes."""
+        self._changes.clear()
+        self._changed()
 
     def add_defaults(self, source: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> None:
         """Add a source that is asked after everything set and loaded, before the reference."""

@@ -28,6 +28,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -83,7 +84,22 @@ class SecurityError(PyworkerError):
 
 
 class OperationalError(PyworkerError):
-    """The broker or the result store cannot be reached or refuses to work."""
+    """The broker or the result store cannot be reached or refuses to work.
+
+    Programs that have kombu loaded may expect its exception of this name: there it is one of those too.
+    """
+
+    def __new__(cls, *args: object) -> OperationalError:
+        """Make one that whoever waits for kombu's can catch as well."""
+        kombu = sys.modules.get("kombu.exceptions")
+        if kombu is None or cls is not OperationalError:
+            return super().__new__(cls, *args)
+        both: Any = type(cls.__name__, (cls, kombu.OperationalError), {"__module__": cls.__module__})
+        made: OperationalError = Exception.__new__(both, *args)
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OperationalError, self.args
 
 
 class TaskPredicate(PyworkerError):

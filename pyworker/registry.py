@@ -37,3 +37,7 @@ class TaskRegistry(dict[str, "Task[Any, Any]"]):
     def regular(self) -> dict[str, Task[Any, Any]]:
         """Return every task; there is no other kind any more."""
         return dict(self)
+
+    def periodic(self) -> dict[str, Task[Any, Any]]:
+        """Return no task: periodic ones are entries of ``beat_schedule``."""
+        return {}

@@ -39,13 +39,15 @@ PRECEDENCE: Final[tuple[str | None, ...]] = (
     SUCCESS, FAILURE, None, REVOKED, STARTED, RECEIVED, REJECTED, RETRY, PENDING,
 )  # fmt: skip
 
-_PRECEDENCE_OF: Final[dict[str | None, int]] = {name: index for index, name in enumerate(PRECEDENCE)}
-_PRECEDENCE_OF_OWN_STATES: Final = _PRECEDENCE_OF[None]
+#: The rank of each state.
+PRECEDENCE_LOOKUP: Final[dict[str | None, int]] = {name: index for index, name in enumerate(PRECEDENCE)}
+#: The rank of states of the user's own.
+NONE_PRECEDENCE: Final = PRECEDENCE_LOOKUP[None]
 
 
 def precedence(name: str) -> int:
     """Return the rank of a state: the lower, the more final."""
-    return _PRECEDENCE_OF.get(name, _PRECEDENCE_OF_OWN_STATES)
+    return PRECEDENCE_LOOKUP.get(name, NONE_PRECEDENCE)
 
 
 class state(str):

@@ -498,8 +498,15 @@ class Task(Generic[P, R]):
         return told
 
     def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None) -> None:
-        """Store a state of the user's own for the running task."""
-        self.backend.store_result(task_id or self.request.id, meta, state, request=self.request)
+        """Store a state of the user's own for the running task.
+
+        Raises:
+            ValueError: no task is running, and no id is given.
+        """
+        task_id = task_id or self.request.id
+        if not task_id:
+            raise ValueError(f"task_id must not be empty. Got {task_id} instead.")
+        self.backend.store_result(task_id, meta, state, request=self.request)
 
     def add_trail(self, result: Any) -> Any:
         """Remember a result as a child of this run."""

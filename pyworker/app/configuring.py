@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -89,12 +90,25 @@ class Configuring:
 
     def config_from_envvar(
         self, variable_name: str, silent: bool = False, force: bool = False, namespace: str | None = None
-    ) -> None:
-        """Load settings from the module that an environment variable names."""
+    ) -> bool | None:
+        """Load settings from the module that an environment variable names.
+
+        Args:
+            variable_name: the variable.
+            silent: do nothing, and return False, if it is not set.
+            force: load now, not when a setting is first read.
+            namespace: only names that start with it count.
+
+        Raises:
+            ImproperlyConfigured: it is not set, or the module does not exist.
+        """
+        if silent and not os.environ.get(variable_name):
+            return False
         loaded = settings_of_environment(variable_name, silent, namespace)
         self.conf.load_later(lambda: loaded)
         if force:
             self.conf.load()
+        return None
 
     def config_from_cmdline(self, argv: Iterable[str], namespace: str = "celery") -> None:
         """Set settings from arguments such as ``broker.heartbeat=10`` or, in the namespace, ``.concurrency=4``.

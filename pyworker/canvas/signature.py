@@ -163,6 +163,22 @@ class Signature(dict[str, Any]):
         return self.options.get("task_id")
 
     @property
+    def parent_id(self) -> str | None:
+        """The id of the task that the call is a child of, if that is decided."""
+        return self.options.get("parent_id")
+
+    @property
+    def root_id(self) -> str | None:
+        """The id of the workflow's first task, if that is decided."""
+        return self.options.get("root_id")
+
+    @property
+    def AsyncResult(self) -> Callable[..., Any]:
+        """What makes a result of the task from its id."""
+        task = self._type if self._type is not None else self.app.tasks.get(self.task)
+        return self.app.AsyncResult if task is None else task.AsyncResult
+
+    @property
     def app(self) -> Celery:
         """The app that the call will be made in."""
         if self._app is not None:
@@ -369,11 +385,7 @@ class Signature(dict[str, Any]):
             options["chord"] = chord
         if group_index is not None:
             options["group_index"] = group_index
-        return self._result(task_id)
-
-    def _result(self, task_id: str) -> Any:
-        task = self._type if self._type is not None else self.app.tasks.get(self.task)
-        return self.app.AsyncResult(task_id) if task is None else task.AsyncResult(task_id)
+        return self.AsyncResult(task_id)
 
     @classmethod
     def joined(cls, left: Any, right: Any) -> Any:

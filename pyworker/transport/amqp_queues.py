@@ -24,7 +24,8 @@ def kombu_queue(conf: Settings, router: Router, name: str) -> Any:
         QueueNotFound: it is not configured and must not be made up.
     """
     configured = conf.task_queues or ()
-    given = next((queue for queue in _values(configured) if getattr(queue, "name", None) == name), None)
+    # A broadcast queue is known by its alias too.
+    given = next((queue for queue in _values(configured) if name in _names_of(queue)), None)
     if isinstance(given, Queue):
         queue = given
         if not queue.routing_key and not queue.bindings:
@@ -46,6 +47,10 @@ def kombu_queue(conf: Settings, router: Router, name: str) -> Any:
         queue_arguments={"x-queue-type": "quorum"} if kind == "quorum" else None,
     )
     return _with_priorities(conf, queue)
+
+
+def _names_of(queue: Any) -> tuple[Any, Any]:
+    return getattr(queue, "name", None), getattr(queue, "alias", None)
 
 
 def _values(configured: Any) -> list[Any]:

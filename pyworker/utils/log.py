@@ -29,9 +29,9 @@ _RESERVED = frozenset({"celery", "celery.task"})
 
 
 def get_logger(name: str) -> logging.Logger:
-    """Return a logger below ``celery``, whatever its name."""
+    """Return a logger; one that is not directly below the root is put below ``celery``."""
     logger = logging.getLogger(name)
-    return _below(base_logger, logger) if logger is not base_logger and logger.name != "root" else logger
+    return logger if logging.root in (logger, logger.parent) or logger is base_logger else _below(base_logger, logger)
 
 
 def get_task_logger(name: str) -> logging.Logger:

@@ -18,7 +18,7 @@ from pyworker.backends.sqlite_chords import SqliteChordParts
 from pyworker.log import configure_logging, level_number, redirect_stdouts
 from pyworker.publish.through_kombu import declarable
 from pyworker.redacting import without_password
-from pyworker.routing import Router
+from pyworker.routing import Queue, Router
 from pyworker.signals import (
     celeryd_after_setup,
     celeryd_init,
@@ -144,8 +144,10 @@ class NativeWorkerApp(KombuApplication):
         """Return the start-up banner."""
         if self._options.quiet:
             return ""
-        config = self.engine_config()
-        queues = "\n".join(f".> {name:<16} exchange={name}(direct) key={name}" for name in config.queue_names)
+        queues = "\n".join(
+            f".> {queue.name:<16} exchange={queue.exchange}({queue.exchange_type}) key={queue.routing_key}"
+            for queue in self._known_queues()
+        )
         tasks = ""
         if level_number(self._options.loglevel) <= logging.INFO:
             names = [spec.name for spec in self.tasks() if not spec.name.startswith("celery.")]
@@ -208,12 +210,19 @@ class NativeWorkerApp(KombuApplication):
         self._declare_queues()
         worker_ready.send(sender=self)
 
+    def _known_queues(self) -> list[Queue]:
+        """The queues that are consumed from, but for the one that this node alone knows."""
+        router, own = Router(self.app.conf), inbox_of(self.hostname)
+        return [router.queue(name) for name in self.engine_config().queue_names if name != own]
+
     def _declare_queues(self) -> None:
         """Bind queues with exchanges of their own; others are found without a binding."""
         if self.engine_config().broker.kind in ("amqp", "kombu"):
             return  # declared before they were consumed from
-        router, names = Router(self.app.conf), self.engine_config().queue_names
-        bound = [queue for queue in map(router.queue, names) if queue.exchange != queue.name]
+        # Broadcasts are bound by who listens for them: kombu deletes such a queue with the connection that declared it.
+        bound = [
+            queue for queue in self._known_queues() if queue.exchange != queue.name and queue.exchange_type != "fanout"
+        ]
         if not bound:
             return
         with self.broker_connection() as connection, connection.channel() as channel:

@@ -132,8 +132,9 @@ def queue_names(app: Celery, options: WorkerOptions, hostname: str | None = None
     """
     router = Router(app.conf)
     names = [router.queue(name).name for name in options.queues] if options.queues else router.names()
-    if broadcast_names(app, options):
-        names = [*(name for name in names if not is_broadcast(app, name)), *([inbox_of(hostname)] if hostname else [])]
+    if hostname and broadcast_names(app, options):
+        # Celery's clients do not declare a broadcast's exchange; kombu then puts a copy into each listener's own list.
+        names = [*names, inbox_of(hostname)]
     if hostname and app.conf.worker_direct:
         names = [*names, direct_queue(hostname).name]
     return tuple(dict.fromkeys(name for name in names if name not in options.exclude_queues))

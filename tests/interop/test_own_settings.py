@@ -168,6 +168,13 @@ def test_broadcasts_reach_every_worker_that_listens(server: RedisServer, tmp_pat
         for stage in (first, second):
             eventually(lambda: len(stage.notes("heard")) == 3, deadline_s=60, what="every broadcast was heard")  # noqa: B023
             assert {note["number"] for note in stage.notes("heard")} == {0, 1, 2}
+        with celery.Celery("stock", broker=server.url, set_as_current=False) as stock:
+            stock.conf.task_queues = [Broadcast("all")]
+            for number in range(3, 6):
+                stock.send_task("own_settings.heard", (number,), queue="all", ignore_result=True)
+            for stage in (first, second):
+                eventually(lambda: len(stage.notes("heard")) == 6, deadline_s=60, what="a stock client is heard")  # noqa: B023
+                assert {note["number"] for note in stage.notes("heard")} == set(range(6))
 
 
 def test_a_store_that_comes_back_gets_every_result(server: RedisServer, tmp_path: Path) -> None:
