@@ -20,8 +20,9 @@ pytestmark = [pytest.mark.lanes("fast"), pytest.mark.slow]
 
 
 def test_nothing_is_lost_or_repeated(kind: Kind, randomness: random.Random, request: pytest.FixtureRequest) -> None:
-    restarts = 1_000 if request.config.getoption("--chaos-long") else 5
-    total = restarts * 300
+    is_long = request.config.getoption("--chaos-long")
+    restarts = 1_000 if is_long else 20
+    total = restarts * (300 if is_long else 150)
     with Stage(kind, "impatient", options=("-c", "2")) as stage:
         publisher = Publisher(stage, stage.tasks.count_early_busy, "rolling", total, 0.015)
         publisher.start()
