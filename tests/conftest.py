@@ -76,7 +76,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Keep the tests that share a worker in one process: by module and kind (``--dist loadscope`` or ``loadgroup``)."""
     if config.getvalue("dist") not in {"loadscope", "loadgroup"}:
         return None
+    # xdist would begin with the modules that have the most tests; these are not the longest ones.
+    config.option.loadscopereorder = False
     return SharedWorkerScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long tests; the unit tests come last and fill what is left of the cores."""
+    units = Path(__file__).parent / "unit"
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is None, units in item.path.parents))
 
 
 @pytest.fixture
