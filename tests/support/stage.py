@@ -149,6 +149,8 @@ class Stage:
                 backend.result_consumer.stop()
                 # Results that live longer than the stage have nothing to unsubscribe from.
                 backend.result_consumer.subscribed_to.clear()
+                # Older Celery unsubscribes whether it has subscribed or not.
+                backend.result_consumer._pubsub = None
                 backend.client.connection_pool.disconnect()
             self.app.close()
         if self._owned is not None:
