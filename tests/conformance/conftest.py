@@ -17,9 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 
+#: Modules of whose transports none is asked for.
+collect_ignore = [
+    module
+    for module, is_smoke in (("test_scenarios.py", False), ("test_smoke.py", True))
+    if not chosen(is_smoke=is_smoke)
+]
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "transport" in metafunc.fixturenames:
-        transports = chosen()
+        transports = chosen(is_smoke=metafunc.module.__name__.endswith("test_smoke"))
         metafunc.parametrize("transport", transports, ids=[each.name for each in transports], scope="module")
 
 
@@ -30,8 +38,8 @@ def opened(transport: Transport) -> Iterator[ConformanceStage]:
     try:
         stage.open()
     except Missing as missing:
-        _report(transport.name, "*", f"not run here: {missing}")
-        pytest.fail(f"{transport.name}: {missing}")
+        _report(transport.name, "smoke" if transport.is_smoke else "*", f"not run here: {missing}")
+        (pytest.skip if transport.is_smoke else pytest.fail)(f"{transport.name}: {missing}")
     try:
         stage.worker = stage.start_worker()
         yield stage

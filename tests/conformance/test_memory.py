@@ -26,8 +26,12 @@ def outcomes() -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "scenario", ["results", "retries", "requeue", "reject", "eta", "payloads", "order", "shutdown"]
-)
+    "scenario",
+    [
+        "results", "retries", "requeue", "reject", "eta", "payloads", "order", "delivery_information", "expiry",
+        "workflow", "shutdown",
+    ],
+)  # fmt: skip
 def test_memory(outcomes: dict[str, str], scenario: str) -> None:
     if os.environ.get("CONFORMANCE_REPORT"):
         with Path(os.environ["CONFORMANCE_REPORT"]).open("a") as report:

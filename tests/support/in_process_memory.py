@@ -20,6 +20,8 @@ from celery.result import allow_join_result
 TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS), str(TESTS / "apps")]
 
+from support.waiting import eventually  # noqa: E402
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -38,7 +40,7 @@ def main() -> None:
     start_worker: Any = importlib.import_module("pyworker.contrib.testing.worker").start_worker
     outcomes: dict[str, str] = {}
     with start_worker(module.app, perform_ping_check=False):
-        for scenario in (results, retries, requeue, reject, eta, payloads, order):
+        for scenario in _SCENARIOS:
             outcomes[scenario.__name__] = _outcome(scenario, module, notes)
     outcomes["shutdown"] = _outcome(shutdown, module, notes)
     # The worker has taken the other one over.
@@ -122,10 +124,32 @@ def shutdown(module: Any, notes: Any) -> None:
     assert sorted(entry["label"] for entry in notes.notes("leaving")) == list(range(8))
 
 
+def delivery_information(module: Any, notes: Any) -> None:
+    result = module.delivery.delay()
+    found = get(result)
+    assert (found["id"], found["routing_key"], found["redelivered"]) == (result.id, "celery", False)
+
+
+def expiry(module: Any, notes: Any) -> None:
+    expired = module.noted.apply_async(("expired",), expires=-1)
+    assert get(module.noted.apply_async(("expired", "in time"), expires=600)) == "in time"
+    eventually(lambda: expired.state == "REVOKED", deadline_s=_DEADLINE_S, what="the expired task is revoked")
+    assert [entry["label"] for entry in notes.notes("expired")] == ["in time"]
+
+
+def workflow(module: Any, notes: Any) -> None:
+    chain = module.add.s(1, 2) | module.add.s(3) | module.add.s(4)
+    assert get(chain.apply_async()) == 10
+
+
 def _waiting(app: Any) -> int:
     with app.connection_for_write() as connection:
         return int(connection.default_channel.queue_declare("celery", passive=True).message_count)
 
+
+_SCENARIOS = (
+    results, retries, requeue, reject, eta, payloads, order, delivery_information, expiry, workflow,
+)  # fmt: skip
 
 if __name__ == "__main__":
     main()

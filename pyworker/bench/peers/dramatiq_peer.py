@@ -38,8 +38,9 @@ def make_actor(settings: AppSettings) -> Any:
 
 
 def _rabbitmq_broker(url: str) -> Any:
-    # By name: it needs pika.
-    return import_module("dramatiq.brokers.rabbitmq").RabbitmqBroker(url=url)
+    # By name: it needs pika, which wants the default virtual host quoted where others take a second slash.
+    pikas = f"{url.removesuffix('//')}/%2F" if url.endswith("//") else url
+    return import_module("dramatiq.brokers.rabbitmq").RabbitmqBroker(url=pikas)
 
 
 class DramatiqPeer:
