@@ -228,7 +228,7 @@ class NativeWorkerApp(KombuApplication):
         with self.broker_connection() as connection, connection.channel() as channel:
             for queue in bound:
                 own = queue.declared
-                made = own if own is not None else declarable(*queue[:4])
+                made: Any = own if own is not None else declarable(*queue[:4])
                 made(channel).declare()
 
     def on_received(self, notice: Notice) -> None:

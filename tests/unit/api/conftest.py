@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import gc
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -53,11 +52,9 @@ class Side:
         return found
 
     def close(self) -> None:
-        """Close connections, and let go of everything."""
+        """Close connections."""
         self.app.close()
         self._client.close()
-        self.app = None
-        self.tasks = {}
 
 
 def decode_body(message: dict[str, Any]) -> Any:
@@ -93,8 +90,6 @@ def shared_server() -> Iterator[RedisServer]:
     """One private Redis server for a module."""
     with RedisServer() as running:
         yield running
-        # Results of Celery's workflows are in cycles, and take leave of their server when they are collected.
-        gc.collect()
 
 
 @pytest.fixture
@@ -111,4 +106,8 @@ def stock(shared_server: RedisServer) -> Iterator[Side]:
     """Celery's side."""
     side = Side(celery, shared_server.url_with("", 2))
     yield side
+    consumer = side.app.backend.result_consumer
+    consumer.stop()
+    # Results that are collected later would take leave of a server that is gone.
+    consumer._pubsub = None
     side.close()
