@@ -19,6 +19,7 @@ class Field(NamedTuple):
 
         Raises:
             ValueError: it names none, or one out of range.
+            TypeError: it is no number, numbers or text.
         """
         if isinstance(value, str):
             found = set().union(*(self._part(part.strip()) for part in value.split(",")))
@@ -27,7 +28,7 @@ class Field(NamedTuple):
         elif isinstance(value, Iterable):
             found = set(value)
         else:
-            raise ValueError(f"{self.name}: {value!r} is no number, numbers or text")
+            raise TypeError(f"{self.name}: {value!r} is no number, numbers or text")
         wrong = sorted(number for number in found if not self.lowest <= number <= self.highest)
         if wrong or not found:
             raise ValueError(f"{self.name}: {value!r} must be from {self.lowest} to {self.highest}")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections.abc import Callable, Hashable
+from functools import wraps
+from itertools import chain, repeat
 from typing import Any, TypeVar, overload
 
 Receiver = TypeVar("Receiver", bound=Callable[..., Any])
@@ -32,6 +35,27 @@ def _identity(target: Any) -> Hashable:
     return _ANY_SENDER if target is None else id(target)
 
 
+def _persistent(receiver: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a receiver that calls another one until it succeeds, waiting 2, 4, ... 30 seconds in between."""
+
+    @wraps(receiver)
+    def call(**named: Any) -> Any:
+        for wait_s in chain(range(2, 30, 2), repeat(30)):
+            try:
+                return receiver(**named)
+            except Exception:
+                # Not at the top: a client may never need it.
+                import logging
+
+                logging.getLogger(__name__).exception(
+                    "Could not process signal receiver %r. Retrying in %s seconds...", receiver, wait_s
+                )
+                time.sleep(wait_s)
+        raise AssertionError("the waits never end")
+
+    return call
+
+
 class Signal:
     """A named hook.
 
@@ -48,15 +72,27 @@ class Signal:
 
     @overload
     def connect(
-        self, receiver: Receiver, /, sender: Any = None, weak: bool = True, dispatch_uid: Hashable | None = None
+        self,
+        receiver: Receiver,
+        /,
+        sender: Any = None,
+        weak: bool = True,
+        dispatch_uid: Hashable | None = None,
+        retry: bool = False,
     ) -> Receiver: ...
     @overload
     def connect(
-        self, /, *, sender: Any = None, weak: bool = True, dispatch_uid: Hashable | None = None
+        self, /, *, sender: Any = None, weak: bool = True, dispatch_uid: Hashable | None = None, retry: bool = False
     ) -> Callable[[Receiver], Receiver]: ...
 
     def connect(
-        self, receiver: Any = None, /, sender: Any = None, weak: bool = True, dispatch_uid: Hashable | None = None
+        self,
+        receiver: Any = None,
+        /,
+        sender: Any = None,
+        weak: bool = True,
+        dispatch_uid: Hashable | None = None,
+        retry: bool = False,
     ) -> Any:
         """Connect a receiver; works as a plain call and as a decorator with or without arguments.
 
@@ -65,18 +101,22 @@ class Signal:
             sender: only signals of this sender are received; None for all.
             weak: keep no strong reference to the receiver.
             dispatch_uid: a receiver is not connected twice under the same id.
+            retry: call the receiver again, 2 to 30 seconds later, until it raises nothing; it is then held strongly.
 
         Raises:
             ValueError: the receiver does not take arbitrary keyword arguments.
         """
         if receiver is None:
-            return lambda target: self.connect(target, sender=sender, weak=weak, dispatch_uid=dispatch_uid)
+            return lambda target: self.connect(target, sender=sender, weak=weak, dispatch_uid=dispatch_uid, retry=retry)
         if not callable(receiver):
             raise TypeError("Signal receivers must be callable")
         if not _takes_keywords(receiver):
             raise ValueError("Signal receiver must accept keyword arguments.")
         key = (_identity(dispatch_uid if dispatch_uid is not None else receiver), _identity(sender))
-        held = self._reference(receiver) if weak else receiver
+        if retry:
+            held: Any = _persistent(receiver)
+        else:
+            held = self._reference(receiver) if weak else receiver
         with self._lock:
             if all(known != key for known, _ in self.receivers):
                 self.receivers.append((key, held))

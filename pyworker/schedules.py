@@ -14,6 +14,7 @@ __all__ = ["ParseException", "crontab", "maybe_schedule", "schedstate", "schedul
 
 #: Entries such as 30 February never come: the search ends after a whole cycle of leap years.
 _SEARCHED_DAYS = 366 * 8 + 3
+_UNITS_S = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
 class ParseException(ValueError):
@@ -95,8 +96,12 @@ class schedule(_Clocked):
 
     @property
     def human_seconds(self) -> str:
-        """The interval for people."""
-        return str(self.run_every)
+        """The interval for people, such as ``5.00 minutes``."""
+        for unit, length_s in _UNITS_S:
+            count = round(self.seconds, 2) / length_s
+            if count >= 1:
+                return f"{count:.2f} {unit}{'' if count == 1 else 's'}"
+        return "now"
 
     def remaining_estimate(self, last_run_at: datetime) -> timedelta:
         """Return how long it is until the next run after ``last_run_at``."""
@@ -122,7 +127,7 @@ class schedule(_Clocked):
         return type(self), (self.run_every, self.relative, self.nowfun)
 
     def __repr__(self) -> str:
-        return f"<freq: {self.run_every}>"
+        return f"<freq: {self.human_seconds}>"
 
 
 #: What a crontab field may be given as.

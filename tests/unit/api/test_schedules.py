@@ -70,13 +70,22 @@ def test_a_crontab_is_a_value() -> None:
         ({"day_of_week": "someday"}, "day_of_week: 'someday' cannot be read"),
         ({"minute": "*/0"}, "the step of"),
         ({"minute": "1,,2"}, "minute: '' cannot be read"),
-        ({"month_of_year": 1.5}, "month_of_year: 1.5 is no number"),
         ({"minute": []}, "minute: \\[\\] must be"),
     ],
 )
 def test_a_wrong_field_is_named(entry: dict[str, Any], text: str) -> None:
     with pytest.raises(ParseException, match=text):
         crontab(**entry)
+
+
+def test_a_field_of_another_type_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="month_of_year: 1.5 is no number"):
+        crontab(month_of_year=1.5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("interval_s", [0, 0.5, 1, 10, 59.999, 60, 90, 3600, 7200, 86_400, 200_000])
+def test_intervals_read_as_celerys(interval_s: float) -> None:
+    assert repr(schedule(interval_s)) == repr(celery.schedules.schedule(interval_s))
 
 
 def test_a_crontab_that_never_comes_says_so() -> None:
