@@ -18,6 +18,8 @@ use crate::error::{Error, ErrorKind, Result};
 const DOOM_WAIT: Duration = Duration::from_secs(1);
 /// How long an alerted child looks for its job before it sleeps again.
 const ALERT_NS: u64 = 300_000;
+/// How often an idle child looks for signals: one that came just before it fell asleep did not wake it.
+const SIGNAL_CHECK_MS: i32 = 1000;
 /// Pause between attempts while a ring is full or a signal is awaited.
 const PAUSE: Duration = Duration::from_micros(50);
 
@@ -208,10 +210,11 @@ impl ChildEnd {
         self.jobs.release(frame_length, &self.job.memory.header().jobs_tail);
     }
 
-    /// Sleeps until the engine rings, up to `timeout_ms` (-1 for ever).
+    /// Sleeps until the engine rings, up to `timeout_ms`; with -1 until a job comes, or it is time to look for signals.
     pub fn wait(&mut self, timeout_ms: i32) -> Result<Waited> {
-        if std::mem::take(&mut self.inbox.alert) && timeout_ms < 0 && self.watch_for_job() {
-            return Ok(Waited::Woken);
+        if std::mem::take(&mut self.inbox.alert) && timeout_ms < 0 {
+            // Signals that came meanwhile interrupted nothing: they are looked for before we sleep.
+            return Ok(if self.watch_for_job() { Waited::Woken } else { Waited::Interrupted });
         }
         let header = self.job.memory.header();
         header.child_waiting.store(1, Ordering::SeqCst);
@@ -219,7 +222,8 @@ impl ChildEnd {
         // With a time-out the caller is held although a job may wait: only time or a doorbell helps.
         let idle =
             timeout_ms >= 0 || (!self.jobs.has_frame(&header.jobs_head) && header.shutdown.load(Ordering::SeqCst) == 0);
-        let woken = if idle { channel::wait_readable(&self.socket, timeout_ms) } else { true };
+        let longest_ms = if timeout_ms < 0 { SIGNAL_CHECK_MS } else { timeout_ms };
+        let woken = if idle { channel::wait_readable(&self.socket, longest_ms) } else { true };
         header.child_waiting.store(0, Ordering::SeqCst);
         self.inbox.receive(&self.socket)?;
         Ok(match (self.inbox.peer_gone, woken) {

@@ -81,6 +81,8 @@ impl ChildLink {
                 Claim::Empty => -1,
                 Claim::Held => HELD_WAIT_MS,
             };
+            // Those that came since the last task's end: they interrupted nothing that would have noticed.
+            py.check_signals()?;
             let waited = {
                 let mut guard = self.lock()?;
                 let end = &mut *guard;
