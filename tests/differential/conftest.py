@@ -19,10 +19,31 @@ def pytest_configure(config):
     config.recorded = {}
 
 
+class Unrecorded:
+    """For ``memory://``: there is no other side to compare with."""
+
+    def begin(self):
+        pass
+
+    def take(self):
+        return {}
+
+    def wait_until_done(self, is_done):
+        pass
+
+
 @pytest.fixture(scope="session")
 def recorder():
-    with RECORDERS[urlsplit(BROKER).scheme](BROKER) as running:
-        yield running
+    scheme = urlsplit(BROKER).scheme
+    if scheme == "memory":
+        # One process: the worker is a thread of this one. Imported here, for Celery's run has nothing of ours.
+        from pyworker.contrib.testing.worker import start_worker
+
+        with start_worker(app):
+            yield Unrecorded()
+    else:
+        with RECORDERS[scheme](BROKER) as running:
+            yield running
 
 
 @pytest.fixture(autouse=True)
