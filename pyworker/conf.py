@@ -36,6 +36,7 @@ class Settings:
         own(self, "_fixed", {name: checked(name, value) for name, value in (fixed or {}).items()})
         for name in self._fixed:
             warn_if_unknown(name)
+        own(self, "_early", {})
         own(self, "_changes", {})
         own(self, "_loaded", {})
         own(self, "_extra", {})
@@ -43,6 +44,7 @@ class Settings:
         own(self, "_own_defaults", {})
         own(self, "_found", {})
         own(self, "_source", None)
+        own(self, "_is_early", True)
         own(self, "_is_ready", False)
         own(self, "_lock", threading.RLock())
         own(self, "before_load", None)
@@ -50,6 +52,9 @@ class Settings:
 
     version: int
     _fixed: dict[str, Any]
+    #: Set before the settings were first read: as in Celery a later ``config_from_object`` does not touch these either.
+    _early: dict[str, Any]
+    #: Set since.
     _changes: dict[str, Any]
     _loaded: dict[str, Any]
     #: Values of the source that are no settings, for ``app.conf.anything``.
@@ -59,6 +64,8 @@ class Settings:
     #: Settings that were looked up since the last change.
     _found: dict[str, Any]
     _source: Callable[[], Loaded] | None
+    #: Whether the settings were never read.
+    _is_early: bool
     _is_ready: bool
     _lock: threading.RLock
     #: Called around loading, which happens when a setting is first read.
@@ -104,6 +111,7 @@ class Settings:
             object.__setattr__(self, "_loaded", loaded)
             object.__setattr__(self, "_extra", found.extra)
         object.__setattr__(self, "_is_ready", True)
+        object.__setattr__(self, "_is_early", False)
         self._changed()
 
     _is_loading = False
@@ -137,7 +145,7 @@ class Settings:
         return value
 
     def _look_up(self, key: str, name: str) -> Any:
-        for layer in (self._changes, self._fixed, self._loaded):
+        for layer in (self._changes, self._early, self._fixed, self._loaded):
             if key in layer:
                 return layer[key]
         for added in self._added_defaults:
@@ -184,7 +192,7 @@ class Settings:
         found: dict[str, Any] = {}
         for added in reversed(self._added_defaults):
             found.update(added() if callable(added) else added)
-        found.update({**self._loaded, **self._fixed, **self._changes})
+        found.update({**self._loaded, **self._fixed, **self._early, **self._changes})
         return found
 
     def without_defaults(self) -> dict[str, Any]:
@@ -225,7 +233,8 @@ class Settings:
     def __setitem__(self, name: str, value: Any) -> None:
         key = canonical(name)
         warn_if_unknown(key, name)
-        self._changes[key] = checked(key, value)
+        changes = self._early if self._is_early else self._changes
+        changes[key] = checked(key, value)
         self._changed()
 
     def update(self, *sources: Mapping[str, Any], **values: Any) -> None:
@@ -236,7 +245,7 @@ class Settings:
 
     def setdefault(self, name: str, value: Any) -> Any:
         """Set a setting unless it was set or loaded; returns what it is then."""
-        if name not in self._changes and name not in self._fixed and name not in self._loaded:
+        if all(name not in layer for layer in (self._changes, self._early, self._fixed, self._loaded)):
             self[name] = value
         return self[name]
 
@@ -246,8 +255,7 @@ class Settings:
         Raises:
             KeyError: the setting was not changed.
         """
-        del self._changes[canonical(name)]
-        self._changed()
+        self.pop(name)
 
     def pop(self, name: str, *default: Any) -> Any:
         """Take back a change and return it; the default if the setting was not changed.
@@ -255,14 +263,20 @@ class Settings:
         Raises:
             KeyError: it was not changed, and there is no default.
         """
-        value = self._changes.pop(canonical(name), *default)
+        key = canonical(name)
+        value = (self._changes if key in self._changes else self._early).pop(key, *default)
         self._changed()
         return value
 
     def clear(self) -> None:
         """Take back all changes."""
         self._changes.clear()
+        self._early.clear()
         self._changed()
+
+    def changes(self) -> dict[str, Any]:
+        """What was set on this object."""
+        return {**self._early, **self._changes}
 
     def add_defaults(self, source: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> None:
         """Add a source that is asked after everything set and loaded, before the reference."""
@@ -272,7 +286,7 @@ class Settings:
     # -- loading
 
     def load_later(self, source: Callable[[], Loaded]) -> None:
-        """Take the settings from a source when one is first read; what was set so far is forgotten."""
+        """Take the settings from a source when one is read next; what was set since the first reading is forgotten."""
         self._changes.clear()
         object.__setattr__(self, "_source", source)
         object.__setattr__(self, "_is_ready", False)

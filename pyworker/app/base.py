@@ -584,7 +584,7 @@ class Celery(Connecting):
         return self._task_cls is not None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _app_again, (type(self), self.main, dict(self.conf._changes), dict(self.conf._fixed))
+        return _app_again, (type(self), self.main, self.conf.changes(), dict(self.conf._fixed))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.main or '__main__'}:{id(self):#x}>"

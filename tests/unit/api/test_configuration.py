@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 import sys
 from types import ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import celery
 import pytest
 
 import pyworker
@@ -51,10 +52,32 @@ def test_changes_win_over_what_is_loaded(app: pyworker.Celery) -> None:
     assert (app.conf.task_default_queue, app.conf.worker_concurrency) == ("updated", 4)
 
 
-def test_loading_forgets_what_was_set_before(app: pyworker.Celery) -> None:
-    app.conf.task_default_queue = "changed"
-    app.config_from_object({})
-    assert app.conf.task_default_queue == "celery"
+@pytest.mark.parametrize("library", [pyworker, celery], ids=["ours", "celery's"])
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        (["set", "load"], (5, "loaded")),
+        (["set", "read", "load"], (5, "loaded")),
+        (["load", "set", "load again"], (5, "celery")),
+        (["load", "read", "set", "load again"], (None, "celery")),
+        (["read", "set", "load now"], (None, "loaded")),
+    ],
+)
+def test_loading_forgets_what_was_set_since_the_first_reading(
+    library: Any, steps: list[str], expected: tuple[int | None, str]
+) -> None:
+    app = library.Celery("reloading", broker="memory://", set_as_current=False)
+    for step in steps:
+        match step:
+            case "set":
+                app.conf.task_time_limit = 5
+            case "read":
+                assert app.conf.result_expires
+            case "load again":
+                app.config_from_object({"result_expires": 5})
+            case _:
+                app.config_from_object({"task_default_queue": "loaded"}, force=step == "load now")
+    assert (app.conf.task_time_limit, app.conf.task_default_queue) == expected
 
 
 def test_arguments_of_the_constructor_stay() -> None:
