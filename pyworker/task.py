@@ -81,7 +81,7 @@ class Task(Generic[P, R]):
     name: str = ""
     #: Classes with this set are bases, no tasks.
     abstract: bool = True
-    #: Whether arguments are checked when the task is called; the app's ``strict_typing`` decides otherwise.
+    #: Whether arguments are checked when the task is called; the app's ``strict_typing`` if not given.
     typing: bool | None = None
     #: Retries before giving up; None for ever.
     max_retries: int | None = 3
@@ -358,11 +358,7 @@ class Task(Generic[P, R]):
     @property
     def argument_check(self) -> Callable[..., Any] | None:
         """What raises the ``TypeError`` that calling the task with wrong arguments would; None if they are free."""
-        header = self.__header__
-        if header is None:
-            return None
-        typing = self.typing
-        return header if typing or (typing is None and self.app.strict_typing) else None
+        return self.__header__ if self.typing else None
 
     def execution_options(self) -> dict[str, Any]:
         """Options of this task's messages that its attributes set."""

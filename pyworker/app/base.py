@@ -377,6 +377,8 @@ class Celery(Connecting):
         return self._added(made)
 
     def _added(self, task: Task[..., Any]) -> Task[..., Any]:
+        if task.typing is None:
+            type(task).typing = self.strict_typing
         if task.autoretry_for:
             object.__setattr__(task, "run", import_module("pyworker.autoretry").retrying(task, task.run))
         with self._lock:

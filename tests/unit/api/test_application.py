@@ -11,6 +11,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import celery
 import pytest
 
 import pyworker
@@ -338,3 +339,16 @@ def test_a_shared_task_is_a_task() -> None:
     assert module_level() == "here"
     assert module_level.__doc__ == "A task of no app."
     assert pyworker.current_app.__class__ is not Celery
+
+
+@pytest.mark.parametrize("library", [pyworker, celery], ids=["ours", "celery's"])
+@pytest.mark.parametrize("is_strict", [True, False])
+def test_tasks_check_arguments_as_the_app_says_unless_they_say_otherwise(library: Any, is_strict: bool) -> None:
+    app = library.Celery("strict", broker="memory://", set_as_current=False, strict_typing=is_strict)
+
+    def echo(value: Any) -> Any:
+        return value
+
+    plain, checked, unchecked = ({"name": "strict.plain"}, {"name": "strict.yes", "typing": True}, {"typing": False})
+    tasks = [app.task(**options)(echo) for options in (plain, checked, unchecked)]
+    assert [task.typing for task in tasks] == [is_strict, True, False]
