@@ -212,6 +212,12 @@ class Channel(virtual.Channel):  # type: ignore[misc]
 
     # -- broadcasts
 
+    def typeof(self, exchange: str, default: str = "direct") -> Any:
+        """Return an exchange's type; a fan-out exchange that was declared elsewhere is known by its listeners."""
+        if exchange not in self.state.exchanges and self.fanout_listeners(exchange):
+            default = "fanout"
+        return super().typeof(exchange, default)
+
     def fanout_listeners(self, exchange: str) -> list[str]:
         """Return the queues by which living processes listen to a fan-out exchange."""
         return self.file.listeners(exchange)
