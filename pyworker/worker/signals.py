@@ -14,7 +14,7 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
@@ -87,6 +87,21 @@ def say(text: str, descriptor: int = 1) -> None:
         pass
 
 
+def _shown(values: Mapping[str, Any]) -> str:
+    """Local variables as text. What was interrupted may be half made and unable to show itself; it is to go on."""
+    try:
+        return pprint.pformat(values)
+    except Exception:
+        return "\n".join(f"{name}: {_shown_alone(value)}" for name, value in values.items())
+
+
+def _shown_alone(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
+
+
 def all_stacks(interrupted: FrameType | None = None) -> str:
     """The stacks and local variables of all threads of this process, as text.
 
@@ -104,6 +119,6 @@ def all_stacks(interrupted: FrameType | None = None) -> str:
         print(names[identifier], _SEPARATOR, sep="\n", file=out)
         traceback.print_stack(frame, file=out)
         print(_SEPARATOR, "LOCAL VARIABLES", _SEPARATOR, sep="\n", file=out)
-        pprint.pprint(frame.f_locals, stream=out)
+        print(_shown(frame.f_locals), file=out)
         print("\n", file=out)
     return out.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 
@@ -83,3 +84,17 @@ def test_say_survives_a_closed_stream() -> None:
     say("nobody hears this", descriptor=writer)
     os.close(writer)
     say("nor this", descriptor=writer)
+
+
+def test_stacks_of_what_cannot_show_itself() -> None:
+    """A signal may come while an object is being made; what it interrupted goes on."""
+
+    class HalfMade:
+        def __repr__(self) -> str:
+            return self.missing  # type: ignore[attr-defined,no-any-return]
+
+    half_made, whole = HalfMade(), "still shown"
+    text = all_stacks(inspect.currentframe())
+    assert "<HalfMade that cannot be shown: AttributeError>" in text
+    assert f"whole: {whole!r}" in text
+    del half_made
