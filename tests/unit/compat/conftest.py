@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery import Celery, _state, signals
 from celery.backends.cache import _DUMMY_CLIENT_CACHE
+from celery.utils.dispatch.signal import Signal
 from celery.worker import state
 from kombu.serialization import prepare_accept_content
 
@@ -32,6 +34,11 @@ def _keep_logging(**_: Any) -> None:
     """Connected to ``setup_logging``: the test's own handlers stay."""
 
 
+def _is_of_an_application(receiver: Any) -> bool:
+    function = receiver() if isinstance(receiver, weakref.ReferenceType) else receiver
+    return not str(getattr(function, "__module__", "")).startswith(("celery.", "pyworker."))
+
+
 @pytest.fixture(autouse=True)
 def clean_celery() -> Iterator[None]:
     """Keep Celery's process-wide state of one test from the next, and that of other modules' tests from these."""
@@ -40,9 +47,16 @@ def clean_celery() -> Iterator[None]:
     _state._on_app_finalizers = {each for each in finalizers if each.__module__ == "celery.app.builtins"}
     state.reset_state()
     before = _state.default_app, getattr(_state._tls, "current_app", None)
+    # So would the receivers that they connected.
+    hooks = [each for each in vars(signals).values() if isinstance(each, Signal)]
+    connected = [hook.receivers for hook in hooks]
+    for hook in hooks:
+        hook.receivers = [entry for entry in hook.receivers if not _is_of_an_application(entry[1])]
     signals.setup_logging.connect(_keep_logging)
     yield
     signals.setup_logging.disconnect(_keep_logging)
+    for hook, receivers in zip(hooks, connected, strict=True):
+        hook.receivers = receivers
     unwatch_revoked()
     state.reset_state()
     state.should_stop = state.should_terminate = None
