@@ -335,7 +335,7 @@ def settings_of(source: object, namespace: str | None = None) -> Loaded:
     return Loaded(settings, items)
 
 
-def settings_of_environment(variable: str, silent: bool = False, namespace: str | None = None) -> Loaded:
+def settings_of_environment(variable: str, namespace: str | None = None) -> Loaded:
     """Read settings from the module that an environment variable names.
 
     Raises:
@@ -343,8 +343,6 @@ def settings_of_environment(variable: str, silent: bool = False, namespace: str 
     """
     name = os.environ.get(variable)
     if not name:
-        if silent:
-            return Loaded({}, {})
         raise ImproperlyConfigured(f"The environment variable {variable!r} is not set: it must name the configuration")
     return settings_of(name, namespace)
 

@@ -40,10 +40,12 @@ def _persistent(receiver: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(receiver)
     def call(**named: Any) -> Any:
-        for wait_s in chain(range(2, 30, 2), repeat(30)):
+        waits_s = chain(range(2, 30, 2), repeat(30))
+        while True:
             try:
                 return receiver(**named)
             except Exception:
+                wait_s = next(waits_s)
                 # Not at the top: a client may never need it.
                 import logging
 
@@ -51,7 +53,6 @@ def _persistent(receiver: Callable[..., Any]) -> Callable[..., Any]:
                     "Could not process signal receiver %r. Retrying in %s seconds...", receiver, wait_s
                 )
                 time.sleep(wait_s)
-        raise AssertionError("the waits never end")
 
     return call
 

@@ -29,6 +29,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -94,12 +95,17 @@ class OperationalError(PyworkerError):
         kombu = sys.modules.get("kombu.exceptions")
         if kombu is None or cls is not OperationalError:
             return super().__new__(cls, *args)
-        both: Any = type(cls.__name__, (cls, kombu.OperationalError), {"__module__": cls.__module__})
-        made: OperationalError = Exception.__new__(both, *args)
+        made: OperationalError = Exception.__new__(_of_both_kinds(kombu.OperationalError), *args)
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
         return OperationalError, self.args
+
+
+@cache
+def _of_both_kinds(kombus: type[Exception]) -> Any:
+    """Our error and kombu's in one class."""
+    return type(OperationalError.__name__, (OperationalError, kombus), {"__module__": OperationalError.__module__})
 
 
 class TaskPredicate(PyworkerError):

@@ -104,7 +104,7 @@ class Configuring:
         """
         if silent and not os.environ.get(variable_name):
             return False
-        loaded = settings_of_environment(variable_name, silent, namespace)
+        loaded = settings_of_environment(variable_name, namespace)
         self.conf.load_later(lambda: loaded)
         if force:
             self.conf.load()

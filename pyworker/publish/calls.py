@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -100,15 +100,3 @@ class CallBatch:
         """Return what was added, and begin anew."""
         steps, self.steps, self._series = self.steps, [], None
         return steps
-
-    def __bool__(self) -> bool:
-        return bool(self.steps)
-
-
-def single_calls(steps: Sequence[Call | Series]) -> Iterator[Call]:
-    """Yield every call of a batch by itself."""
-    for step in steps:
-        if isinstance(step, Series):
-            yield from (step.call(position) for position in range(len(step.ids)))
-        else:
-            yield step

@@ -41,7 +41,7 @@ pub enum Claim<T> {
 pub enum Waited {
     /// Look again.
     Woken,
-    /// A signal or the time-out ended the wait.
+    /// Nothing came: a signal or the time ended the wait, or an announced job is late.
     Interrupted,
     /// The engine is gone.
     PeerGone,

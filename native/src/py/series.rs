@@ -7,7 +7,7 @@ use super::convert::field;
 use super::errors::to_python;
 use crate::publish::{self, Scalar, SeriesParts, SeriesWriter};
 
-/// From `pyworker.publish.series.SeriesParts`; field names are equal on both sides.
+/// From `pyworker.publish.templates.SeriesParts`; field names are equal on both sides.
 fn series_parts(object: &Bound<'_, PyAny>) -> PyResult<SeriesParts> {
     Ok(SeriesParts {
         head: field(object, "head")?,
