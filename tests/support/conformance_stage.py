@@ -11,9 +11,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery, _state
+from celery import Celery
 
 from support.kinds import FAST
+from support.shared_tasks import shared_tasks_kept
 from support.waiting import eventually
 from support.worker import APPS, WorkerProcess
 
@@ -147,8 +148,7 @@ def _fresh(name: str) -> ModuleType:
     """Import a module of ``tests/apps`` and its notebook afresh, its tasks bound to its own app alone."""
     if str(APPS) not in sys.path:
         sys.path.insert(0, str(APPS))
-    finalizers = set(_state._on_app_finalizers)
-    try:
+    with shared_tasks_kept():
         for each in (name, "notes"):
             sys.modules.pop(each, None)
         module = importlib.import_module(name)
@@ -156,5 +156,3 @@ def _fresh(name: str) -> ModuleType:
         # Settings are read when they are first asked for: now, while the environment is set.
         assert module.app.conf.broker_url
         return module
-    finally:
-        _state._on_app_finalizers = finalizers

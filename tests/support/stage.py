@@ -8,9 +8,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from celery import _state
-
 from support.redis_server import RedisServer
+from support.shared_tasks import shared_tasks_kept
 from support.waiting import eventually
 from support.worker import APPS, WorkerProcess
 
@@ -33,16 +32,15 @@ def load_app(name: str, *, broker: str, backend: str | None = None) -> ModuleTyp
     values = {"TEST_BROKER_URL": broker, "TEST_RESULT_BACKEND": backend or broker, "TEST_LANE": "producer"}
     before = {key: os.environ.get(key) for key in values}
     os.environ.update(values)
-    finalizers = set(_state._on_app_finalizers)
     try:
-        sys.modules.pop(name, None)
-        module = importlib.import_module(name)
-        # Settings are read lazily by Celery: read them while the environment is set.
-        module.app.finalize()
+        with shared_tasks_kept():
+            sys.modules.pop(name, None)
+            module = importlib.import_module(name)
+            # Settings are read lazily by Celery: read them while the environment is set.
+            module.app.finalize()
         assert module.app.conf.broker_url == broker
         return module
     finally:
-        _state._on_app_finalizers = finalizers
         for key, value in before.items():
             if value is None:
                 os.environ.pop(key, None)

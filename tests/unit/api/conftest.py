@@ -12,9 +12,17 @@ import redis
 
 import pyworker
 from support.redis_server import RedisServer
+from support.shared_tasks import shared_tasks_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def own_shared_tasks() -> Iterator[None]:
+    """Keep what one test shares with all of Celery's applications from the next."""
+    with shared_tasks_kept(begin_with_none=True):
+        yield
 
 
 class Side:

@@ -350,5 +350,6 @@ def test_tasks_check_arguments_as_the_app_says_unless_they_say_otherwise(library
         return value
 
     plain, checked, unchecked = ({"name": "strict.plain"}, {"name": "strict.yes", "typing": True}, {"typing": False})
-    tasks = [app.task(**options)(echo) for options in (plain, checked, unchecked)]
+    # A shared task would join the applications of all tests that run later in this process.
+    tasks = [app.task(shared=False, **options)(echo) for options in (plain, checked, unchecked)]
     assert [task.typing for task in tasks] == [is_strict, True, False]

@@ -23,6 +23,7 @@ from pyworker.compat.celery.revocations import unwatch_revoked, watch_revoked
 from pyworker.compat.celery.worker_facade import make_worker
 from pyworker.worker.protocol import WorkerOptions
 from support.notices import RecordingEngine
+from support.shared_tasks import shared_tasks_kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,25 +43,22 @@ def _is_of_an_application(receiver: Any) -> bool:
 @pytest.fixture(autouse=True)
 def clean_celery() -> Iterator[None]:
     """Keep Celery's process-wide state of one test from the next, and that of other modules' tests from these."""
-    finalizers = set(_state._on_app_finalizers)
-    # Shared tasks of applications that other tests imported would join each application made here.
-    _state._on_app_finalizers = {each for each in finalizers if each.__module__ == "celery.app.builtins"}
     state.reset_state()
     before = _state.default_app, getattr(_state._tls, "current_app", None)
-    # So would the receivers that they connected.
+    # Receivers that other tests' applications connected would run in the tests here.
     hooks = [each for each in vars(signals).values() if isinstance(each, Signal)]
     connected = [hook.receivers for hook in hooks]
     for hook in hooks:
         hook.receivers = [entry for entry in hook.receivers if not _is_of_an_application(entry[1])]
     signals.setup_logging.connect(_keep_logging)
-    yield
+    with shared_tasks_kept(begin_with_none=True):
+        yield
     signals.setup_logging.disconnect(_keep_logging)
     for hook, receivers in zip(hooks, connected, strict=True):
         hook.receivers = receivers
     unwatch_revoked()
     state.reset_state()
     state.should_stop = state.should_terminate = None
-    _state._on_app_finalizers = finalizers
     _state.default_app, _state._tls.current_app = before
 
 
