@@ -20,6 +20,7 @@ pub mod publish;
 pub mod qos;
 pub mod results;
 pub mod sqlite;
+mod watch;
 pub mod wire;
 
 #[cfg(feature = "python")]

@@ -22,7 +22,6 @@ mod returned;
 mod revoked;
 mod shared;
 mod telling;
-mod watch;
 mod wiring;
 mod writes;
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use mio::{Events, Poll, Token};
 
 use crate::broker::{Broker, BrokerEvent, DeliveryTag, Settlement, TokenRange};
-use crate::clock::{Clock, MonotonicNs, monotonic_ns};
+use crate::clock::{Clock, MonotonicNs};
 use crate::config::EngineConfig;
 use crate::engine::children::{Child, ChildToken, Place};
 use crate::engine::counters::Counters;
@@ -23,7 +23,6 @@ use crate::engine::notice::{Notice, NoticeKind};
 use crate::engine::rates::RateLimits;
 use crate::engine::revoked::RevokedIds;
 use crate::engine::shared::Shared;
-use crate::engine::watch::Watch;
 use crate::engine::writes::WriteTable;
 use crate::error::Result;
 use crate::eta::EtaHeap;
@@ -31,6 +30,7 @@ use crate::message::Envelope;
 use crate::pool::supervisor::ForkServer;
 use crate::qos::{PoolLoad, PrefetchLedger};
 use crate::results::ResultStore;
+use crate::watch::Watch;
 
 /// Token of the command queue's waker.
 pub(super) const WAKER: Token = Token(0);
@@ -240,18 +240,13 @@ impl Node {
         if !self.news_is_near() {
             return Ok(false);
         }
-        let begun_ns = monotonic_ns();
-        let Some(limit_ns) = self.watch.begin() else { return Ok(false) };
-        let mut seen = false;
-        while !seen && monotonic_ns() - begun_ns < limit_ns {
+        let mut watch = std::mem::take(&mut self.watch);
+        let seen = watch.until(|| {
             self.poll_events(events, Duration::ZERO)?;
-            seen = self.children_have_news() || !events.is_empty();
-            if !seen {
-                std::thread::yield_now();
-            }
-        }
-        self.watch.ended(seen);
-        Ok(seen)
+            Ok(self.children_have_news() || !events.is_empty())
+        });
+        self.watch = watch;
+        seen
     }
 
     /// Whether a lone fetch or a lone short job is about to end. With more to do there is no sleep to avoid: the

@@ -20,7 +20,6 @@ use crate::engine::node::{Node, WAKER};
 use crate::engine::pool_watch;
 use crate::engine::rates::RateLimits;
 use crate::engine::shared::Shared;
-use crate::engine::watch::Watch;
 use crate::engine::writes::WriteTable;
 use crate::error::Result;
 use crate::eta::EtaHeap;
@@ -31,6 +30,7 @@ use crate::results::amqp::AmqpResultStore;
 use crate::results::redis::RedisResultStore;
 use crate::results::sqlite::SqliteResultStore;
 use crate::sqlite::side_clock::clock_of;
+use crate::watch::Watch;
 
 /// Makes a node that is ready to run, and what others share with it.
 pub fn build(config: EngineConfig, fork_server: OwnedFd) -> Result<(Node, Arc<Shared>)> {

@@ -10,6 +10,7 @@ use crate::config::RedisAddress;
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::raw_socket::RawSocket;
 use crate::net::settings::SentinelSettings;
+use crate::watch::Watch;
 use crate::wire::resp::{Frame, FrameScanner, Limits, decode, write_command};
 
 /// How long to wait for an answer before asking Sentinel whether the server is still the primary.
@@ -38,6 +39,8 @@ pub(crate) struct Connection {
     answer_timeout: Option<Duration>,
     /// Without a limit of the user's, Sentinel decides whether waiting makes sense.
     patience: Option<(SentinelSettings, Primary)>,
+    /// For answers: a server on this machine gives them sooner than a sleeping thread wakes.
+    answers: Watch,
 }
 
 impl Connection {
@@ -57,6 +60,7 @@ impl Connection {
             ping_timeout: duration(address.connect_timeout_s),
             answer_timeout,
             patience,
+            answers: Watch::default(),
         };
         connection.stream.set_timeout(answer_timeout)?;
         Ok(connection)
@@ -75,22 +79,13 @@ impl Connection {
     /// Whether the connection can be used again after a pause: the server has neither closed it nor said
     /// anything unasked, and after a long silence it still answers.
     pub(super) fn is_alive(&mut self, health_check_interval: Duration) -> bool {
-        if !self.input.is_empty() || !self.is_silent() {
+        if !self.input.is_empty() || !is_silent(self.descriptor()) {
             return false;
         }
         if health_check_interval.is_zero() || self.last_used.elapsed() < health_check_interval {
             return true;
         }
         self.ping().is_ok()
-    }
-
-    #[expect(unsafe_code, reason = "the standard library cannot peek without blocking on both kinds of socket")]
-    fn is_silent(&self) -> bool {
-        let mut byte = 0u8;
-        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
-        // SAFETY: the descriptor is open while `self` lives; the pointer and size describe `byte`.
-        let size = unsafe { libc::recv(self.descriptor(), (&raw mut byte).cast(), 1, flags) };
-        size < 0 && io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock
     }
 
     fn ping(&mut self) -> Result<()> {
@@ -142,6 +137,8 @@ impl Connection {
             if let Some(frame) = self.buffered()? {
                 return Ok(frame);
             }
+            let descriptor = self.descriptor();
+            self.answers.until(|| Ok(!is_silent(descriptor)))?;
             match self.fill() {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -209,6 +206,16 @@ impl Connection {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether nothing can be read from a socket, not even its end.
+#[expect(unsafe_code, reason = "the standard library cannot peek without blocking on both kinds of socket")]
+fn is_silent(socket: RawFd) -> bool {
+    let mut byte = 0u8;
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    // SAFETY: the pointer and size describe `byte`; a descriptor that is not open is an error and no harm.
+    let size = unsafe { libc::recv(socket, (&raw mut byte).cast(), 1, flags) };
+    size < 0 && io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock
 }
 
 fn is_timeout(error: &io::Error) -> bool {
