@@ -12,7 +12,6 @@ from pyworker import states
 from pyworker._native import NativeError
 from pyworker.exceptions import ImproperlyConfigured, TaskRevokedError
 from pyworker.followups import record_failure
-from pyworker.transport.amqp_topology import added_queue_of, declarations_of
 from pyworker.worker.control_commands import parse_object
 from pyworker.worker.native_config import per_second
 from pyworker.worker.native_node import NativeNode, as_list, named_plainly, nok, ok
@@ -163,30 +162,18 @@ class NativeChanges:
             name = exchange or queue
             entity = Queue(queue, Exchange(name, type=exchange_type or "direct"), routing_key=routing_key or queue)
             try:
-                self._consume(entity)
+                node.added_queues.add(node.engine, entity)
             except (NativeError, ImproperlyConfigured) as error:
                 return nok(str(error))
             node.queues[queue] = entity
             logger.info("Started consuming from %s", queue)
         return ok(f"add consumer {queue}")
 
-    def _consume(self, queue: Queue) -> None:
-        node = self._node
-        with node.connect() as connection:
-            queue(connection.default_channel).declare()
-        if queue.exchange.type == "fanout" and not node.keeps_broadcasts:
-            node.broadcasts.add(node.engine, queue)
-        elif node.is_on_rabbitmq:
-            node.engine.declare_queue(added_queue_of(queue), declarations_of([queue]))
-        else:
-            node.engine.set_queue_active(queue.name, True)
-
     def cancel_consumer(self, queue: str, **_: Any) -> Any:
         """Stop to consume from a queue."""
         node = self._node
         logger.info("Canceling queue %s", queue)
-        if not node.broadcasts.remove(node.engine, queue):
-            node.engine.set_queue_active(queue, False)
+        node.added_queues.remove(node.engine, queue)
         node.queues.pop(queue, None)
         return ok(f"no longer consuming from {queue}")
 

@@ -116,7 +116,7 @@ class NativeMonitoring:
         """The node is down: tell the world, and save what must outlive it."""
         if self._node.autoscaler is not None:
             self._node.autoscaler.stop()
-        self._node.broadcasts.stop()
+        self._node.added_queues.stop()
         self.events.stop()
         if self._database is not None:
             self._database.save(self._revoked.ids(), self._node.engine.forward_clock())

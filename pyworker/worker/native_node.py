@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kombu import Exchange, Queue
 
-from pyworker.transport.amqp_config import AmqpBrokerConfig
-from pyworker.worker.added_broadcasts import AddedBroadcasts
-from pyworker.worker.kombu_config import KombuBrokerConfig
+from pyworker.worker.added_queues import AddedQueues
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,23 +47,13 @@ class NativeNode:
     autoscaler: Autoscaler | None = None
     started_at: float = field(default_factory=time.time)
     queues: dict[str, Queue] = field(default_factory=dict)
-    broadcasts: AddedBroadcasts = field(init=False)
+    added_queues: AddedQueues = field(init=False)
 
     def __post_init__(self) -> None:
-        self.broadcasts = AddedBroadcasts(self.connect, self.hostname)
+        self.added_queues = AddedQueues(self.connect, self.hostname, self.config.broker.kind)
         self.queues = {
             name: Queue(name, Exchange(name, type="direct"), routing_key=name) for name in self.config.queue_names
         }
-
-    @property
-    def keeps_broadcasts(self) -> bool:
-        """Whether a queue bound to a fanout exchange is a queue like any other."""
-        return self.is_on_rabbitmq or isinstance(self.config.broker, KombuBrokerConfig)
-
-    @property
-    def is_on_rabbitmq(self) -> bool:
-        """Whether the broker is RabbitMQ, where queues may be bound to anything."""
-        return isinstance(self.config.broker, AmqpBrokerConfig)
 
     def task_index(self, name: str) -> int | None:
         """Return the engine's index of a task."""

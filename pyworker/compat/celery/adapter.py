@@ -27,6 +27,7 @@ from pyworker.compat.celery.task_specs import task_configs, task_specs, watched_
 from pyworker.compat.celery.urls import require_urls
 from pyworker.compat.celery.versions import require_supported
 from pyworker.compat.celery.worker_facade import make_worker
+from pyworker.worker.added_queues import AddedQueues
 from pyworker.worker.config import (
     EngineConfig,
     Lane,
@@ -171,7 +172,8 @@ class CeleryWorkerApp(KombuApplication):
         consumer = self._worker.consumer
         names = [spec.name for spec in self.tasks()]
         consumer.task_indexes = {name: index for index, name in enumerate(names)}
-        consumer.broker_kind = self.engine_config().broker.kind
+        kind = self.engine_config().broker.kind
+        consumer.added_queues = AddedQueues(self.app.connection_for_read, self._worker.hostname, kind)
         consumer.ignores_rate_limits = bool(self.app.conf.worker_disable_rate_limits)
         self._events = TaskEvents(consumer, names)
         self._events.engine = engine
@@ -234,7 +236,7 @@ class CeleryWorkerApp(KombuApplication):
     def on_stopped(self) -> None:
         """Stop the application's boot steps and send ``worker_shutdown``."""
         self._worker.stop_steps()
-        self._worker.consumer.added_broadcasts.stop()
+        self._worker.consumer.added_queues.stop()
         self._calls.close()
         self._events.stop()
         unwatch_revoked()

@@ -13,7 +13,6 @@ from kombu.utils.imports import symbol_by_name
 from pyworker.compat.celery.blueprints import ConsumerBlueprint
 from pyworker.compat.celery.events import make_dispatcher
 from pyworker.compat.celery.queue_changes import QueueChanges
-from pyworker.worker.added_broadcasts import AddedBroadcasts
 from pyworker.worker.repeater import Repeater
 
 if TYPE_CHECKING:
@@ -128,6 +127,5 @@ def make_consumer(worker: Any, on_request: Callable[[Any], None]) -> Any:
     handovers = (consumer.apply_eta_task, consumer._limit_post_eta)
     timer._is_engine_call = lambda fun: fun in handovers
     consumer.qos = _Prefetch(prefetch_count)
-    consumer.added_broadcasts = AddedBroadcasts(worker.app.connection_for_read, worker.hostname)
     consumer.event_dispatcher = make_dispatcher(consumer, task_events=bool(worker.task_events))
     return consumer

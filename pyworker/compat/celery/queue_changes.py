@@ -9,13 +9,12 @@ from celery.utils.time import rate
 
 from pyworker._native import NativeError
 from pyworker.exceptions import ImproperlyConfigured
-from pyworker.transport.amqp_topology import added_queue_of, declarations_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pyworker._native import Engine
-    from pyworker.worker.added_broadcasts import AddedBroadcasts
+    from pyworker.worker.added_queues import AddedQueues
 
 logger = get_logger("celery.worker.consumer.consumer")
 
@@ -26,16 +25,13 @@ class QueueChanges:
     #: Set when the engine exists.
     engine: Engine | None = None
     task_indexes: Mapping[str, int] = {}
-    #: Which of the engine's brokers consumes.
-    broker_kind = ""
+    added_queues: AddedQueues
     #: The worker was started with ``worker_disable_rate_limits``.
     ignores_rate_limits = False
 
     # Attributes of the class it is mixed into.
     app: Any
     task_consumer: Any
-    #: Listens where the broker keeps no broadcasts.
-    added_broadcasts: AddedBroadcasts
 
     def add_task_queue(
         self,
@@ -60,18 +56,8 @@ class QueueChanges:
         consumed = self.task_consumer._queues
         if entity.name in consumed or self.engine is None:
             return
-        on_rabbitmq = self.broker_kind == "amqp"
-        is_broadcast = entity.exchange is not None and entity.exchange.type == "fanout"
-        is_kept = on_rabbitmq or self.broker_kind == "kombu"
-        with self.app.connection_for_write() as connection:
-            entity(connection.default_channel).declare()
         try:
-            if is_broadcast and not is_kept:
-                self.added_broadcasts.add(self.engine, entity)
-            elif on_rabbitmq:
-                self.engine.declare_queue(added_queue_of(entity), declarations_of([entity]))
-            else:
-                self.engine.set_queue_active(entity.name, True)
+            self.added_queues.add(self.engine, entity)
         except (NativeError, ImproperlyConfigured) as error:
             logger.error("Cannot consume from %s: %s", queue, error)
             return
@@ -84,8 +70,8 @@ class QueueChanges:
         queues = self.app.amqp.queues
         queues.deselect(queue)
         name = queues.aliases.get(queue, queue)
-        if self.engine is not None and not self.added_broadcasts.remove(self.engine, name):
-            self.engine.set_queue_active(name, False)
+        if self.engine is not None:
+            self.added_queues.remove(self.engine, name)
         self.task_consumer._queues.pop(name, None)
 
     def reset_rate_limits(self) -> None:
