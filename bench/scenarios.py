@@ -175,12 +175,12 @@ SCENARIOS = (
         name="rabbitmq",
         title="RabbitMQ, results in Redis",
         text="Our client and task API, and the others with theirs, on a RabbitMQ node; what we publish is confirmed, "
-        "what Celery publishes is not. `bare` takes Celery's messages and only acknowledges them: what the broker "
-        "itself can do.",
+        "what Celery publishes is not, unless `confirm_publish` is set (`celery-confirmed`). `bare` takes Celery's "
+        "messages and only acknowledges them: what the broker itself can do.",
         options=BenchOptions(
             broker="rabbitmq",
             tasks=60_000,
-            compare=("celery", "dramatiq", "bare"),
+            compare=("celery", "celery-confirmed", "dramatiq", "bare"),
             compare_tasks=6000,
             app_kind="pyworker",
             rounds=3,

@@ -1,4 +1,4 @@
-"""Where a run's queue and results are when no server is used: a private folder, as each library spells it."""
+"""Where each subject can work, and what it needs there: a private folder as its library spells it, or options."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pyworker.bench.errors import BenchError
+from pyworker.bench.options import PRIVATE_FILE, PRIVATE_RABBITMQ
+from pyworker.transport.amqp_url import is_amqp
+from pyworker.transport.sqlite_url import is_sqlite_url
 
 #: Subjects that work without a server.
 ON_A_FILE = frozenset({"pyworker", "celery", "huey", "huey-synced", "celery-sqlalchemy", "celery-filesystem"})
 #: Those that work in no other way.
 ONLY_ON_A_FILE = frozenset({"huey-synced", "celery-sqlalchemy", "celery-filesystem"})
+#: Subjects that are others with transport options of their own on RabbitMQ, and nothing anywhere else.
+RABBITMQ_OPTIONS: Mapping[str, Mapping[str, Any]] = {"celery-confirmed": {"confirm_publish": True}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,16 +29,24 @@ class Place:
     transport_options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def require_place(name: str, *, on_a_file: bool) -> None:
-    """Check that a subject can work there.
+def is_on_rabbitmq(broker: str | None) -> bool:
+    """Whether the option ``--broker`` names RabbitMQ."""
+    return broker == PRIVATE_RABBITMQ or (broker is not None and is_amqp(broker))
+
+
+def require_place(name: str, broker: str | None) -> None:
+    """Check that a subject can work on the broker that the option ``--broker`` names.
 
     Raises:
         BenchError: it cannot.
     """
+    on_a_file = broker == PRIVATE_FILE or is_sqlite_url(broker)
     if on_a_file and name not in ON_A_FILE:
         raise BenchError(f"{name}: has no SQLite broker; on a file there are {', '.join(sorted(ON_A_FILE))}")
     if not on_a_file and name in ONLY_ON_A_FILE:
         raise BenchError(f"{name}: needs --broker sqlite")
+    if name in RABBITMQ_OPTIONS and not is_on_rabbitmq(broker):
+        raise BenchError(f"{name}: needs --broker rabbitmq")
 
 
 def private_place(directory: str, name: str) -> Place:

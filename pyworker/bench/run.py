@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pyworker.bench.errors import BenchError
 from pyworker.bench.figures import mean_and_deviation, numbers
 from pyworker.bench.machine import describe
-from pyworker.bench.options import PRIVATE_FILE
 from pyworker.bench.peers.registry import find_peer
 from pyworker.bench.places import require_place
 from pyworker.bench.session import measure
-from pyworker.transport.sqlite_url import is_sqlite_url
 
 if TYPE_CHECKING:
     from pyworker.bench.figures import Figures
@@ -66,9 +64,8 @@ def run(options: BenchOptions, reporter: Reporter) -> Outcome:
     """
     if options.tasks < 1 or options.rounds < 1 or options.concurrency < 1:
         raise BenchError("tasks, rounds and concurrency must be at least 1")
-    on_a_file = options.broker == PRIVATE_FILE or is_sqlite_url(options.broker)
     for name in (options.worker, *options.compare):
-        require_place(name, on_a_file=on_a_file)
+        require_place(name, options.broker)
     payload = "x" * options.payload_bytes
     machine = describe()  # before anything runs: the load in it is that of others
     peers = [find_peer(name, app_kind=options.app_kind, payload=payload) for name in (options.worker, *options.compare)]

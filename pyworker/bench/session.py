@@ -20,12 +20,11 @@ from pyworker.bench.measure_idle import measure_idle_cpu, measure_round_trips
 from pyworker.bench.measure_load import measure_load
 from pyworker.bench.measure_publish import measure_batch, measure_one_by_one
 from pyworker.bench.options import PRIVATE_FILE, PRIVATE_RABBITMQ
-from pyworker.bench.places import private_place
+from pyworker.bench.places import RABBITMQ_OPTIONS, is_on_rabbitmq, private_place
 from pyworker.bench.rabbitmq_server import RabbitmqServer
 from pyworker.bench.redis_server import RedisServer
 from pyworker.bench.settings import AppSettings
 from pyworker.bench.worker_process import WorkerProcess
-from pyworker.transport.amqp_url import is_amqp
 
 if TYPE_CHECKING:
     from pyworker.bench.options import BenchOptions
@@ -93,7 +92,8 @@ class Session:
             place = private_place(directory, self._peer.name)
             broker, backend = place.broker_url, self._options.backend or place.backend_url
             transport_options.update(place.transport_options)
-        elif broker == PRIVATE_RABBITMQ or is_amqp(broker):
+        elif is_on_rabbitmq(broker):
+            transport_options.update(RABBITMQ_OPTIONS.get(self._peer.name, {}))
             if broker == PRIVATE_RABBITMQ:
                 broker = stack.enter_context(RabbitmqServer()).url()
             backend = self._options.backend or stack.enter_context(RedisServer()).url(1)

@@ -24,6 +24,7 @@ _MODULES = {
     "arq": ("arq_peer", "arq"),
     "celery-sqlalchemy": ("celery_peer", "sqlalchemy"),
     "celery-filesystem": ("celery_peer", "celery"),
+    "celery-confirmed": ("celery_peer", "celery"),
 }
 NAMES = ("pyworker", *_MODULES)
 

@@ -30,10 +30,14 @@ def test_everything_of_a_private_place_is_in_its_folder(name: str, tmp_path: Pat
 
 def test_who_cannot_work_there_is_refused_by_name() -> None:
     with pytest.raises(BenchError, match="rq: has no SQLite broker"):
-        require_place("rq", on_a_file=True)
+        require_place("rq", "sqlite")
     for name in ONLY_ON_A_FILE:
         with pytest.raises(BenchError, match=f"{name}: needs --broker sqlite"):
-            require_place(name, on_a_file=False)
+            require_place(name, "rabbitmq")
+    for broker in (None, "redis://127.0.0.1/0"):
+        with pytest.raises(BenchError, match="celery-confirmed: needs --broker rabbitmq"):
+            require_place("celery-confirmed", broker)
+    require_place("celery-confirmed", "amqp://127.0.0.1//")
 
 
 def test_the_command_line_refuses_too() -> None:
