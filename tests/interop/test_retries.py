@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 import pytest
 from celery.exceptions import MaxRetriesExceededError, Reject
 
+from pyworker.compat.celery.versions import installed_version
 from support.waiting import eventually
 
 if TYPE_CHECKING:
     from support.stage import Stage
 
 pytestmark = pytest.mark.control
+
+CELERY = installed_version()
 
 
 def test_retried_task_succeeds_under_the_same_id(stage: Stage) -> None:
@@ -106,13 +109,16 @@ def test_ignore_after_an_own_state_keeps_it(stage: Stage) -> None:
     assert result.info == {"why": "to see"}
 
 
-def test_rejected_task_runs_once_and_fails(stage: Stage) -> None:
+def test_rejected_task_runs_once(stage: Stage) -> None:
     result = stage.tasks.rejected.delay("rejected")
-    error = result.get(timeout=10, propagate=False)
-    assert isinstance(error, Reject)
+    stage.wait_for_journal("rejected", 1)
+    stage.wait_until_drained()
     assert stage.tasks.add.delay(1, 1).get(timeout=10) == 2
     assert len(stage.journal("rejected")) == 1
-    stage.wait_until_drained()
+    if CELERY >= (5, 7):
+        assert isinstance(result.get(timeout=10, propagate=False), Reject)
+    else:
+        assert result.state == "PENDING"
 
 
 def test_rejected_with_requeue_comes_back_marked(stage: Stage) -> None:
@@ -165,7 +171,14 @@ def test_ignored_result_is_not_stored(stage: Stage) -> None:
 
 def test_call_may_ask_for_an_ignored_result(stage: Stage) -> None:
     result = stage.tasks.result_ignored.apply_async(("asked",), ignore_result=False)
-    assert result.get(timeout=10) == 1
+    if CELERY >= (5, 6):
+        assert result.get(timeout=10) == 1
+        return
+    # Before, the task's own word was the last.
+    stage.wait_for_journal("asked", 1)
+    stage.wait_until_drained()
+    stage.tasks.add.delay(0, 0).get(timeout=10)
+    assert not stage.redis.exists(f"celery-task-meta-{result.id}")
 
 
 def test_error_of_an_ignored_result_may_be_kept(stage: Stage) -> None:

@@ -48,6 +48,11 @@ def load_app(name: str, *, broker: str, backend: str | None = None) -> ModuleTyp
                 os.environ[key] = value
 
 
+def _lists_of(queue: str) -> list[str]:
+    """Return the lists of a queue, one a priority step."""
+    return [queue, *(f"{queue}\x06\x16{step}" for step in (3, 6, 9))]
+
+
 class Stage:
     """One Redis server, workers on it and the app as its producers see it.
 
@@ -194,15 +199,21 @@ class Stage:
 
     def queue_length(self, name: str = "celery") -> int:
         """Return how many messages wait in a queue, all priorities together."""
-        names = [name, *(f"{name}\x06\x16{step}" for step in (3, 6, 9))]
-        return sum(int(self.redis.llen(each)) for each in names)
+        return sum(int(self.redis.llen(each)) for each in _lists_of(name))
 
     def unacked(self) -> int:
         """Return how many messages are held by workers."""
         return int(self.redis.hlen("unacked"))
 
     def wait_until_drained(self, name: str = "celery", *, deadline_s: float = 30.0) -> None:
-        """Return when the queue is empty and nothing is held."""
-        eventually(
-            lambda: self.queue_length(name) == 0 and self.unacked() == 0, deadline_s=deadline_s, what=f"{name} drained"
-        )
+        """Return when the queue is empty and nothing is held, both at one instant: a dead node's messages go back."""
+
+        def is_drained() -> bool:
+            with self.redis.pipeline(transaction=True) as transaction:
+                for each in _lists_of(name):
+                    transaction.llen(each)
+                left = transaction.hlen("unacked").execute()
+            assert not any(left), f"{sum(left[:-1])} wait, {left[-1]} are held"
+            return True
+
+        eventually(is_drained, deadline_s=deadline_s, what=f"{name} drained")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -163,13 +164,15 @@ class WorkerProcess:
         self._process.wait(timeout=10)
 
     def kill_all(self) -> None:
-        """SIGKILL every process of the worker."""
+        """SIGKILL every process of the worker, the main one first, and return when none is left."""
         assert self._process is not None
-        family = [self._process.pid, *descendants_of(self._process.pid)]
+        family = self.family()
         for pid in family:
-            if is_alive(pid):
+            # The others end by themselves when the main process is gone.
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=60)
+        self.wait_until_gone(family[1:], deadline_s=60)
 
     def close(self) -> None:
         """End the worker and whatever it left behind; warm first, so that a clean stop stays the normal path."""
