@@ -56,7 +56,8 @@ def test_success_shows_signals_and_hooks_in_order(stage: Stage) -> None:
         "task": "'observed.succeed'",
         "task_id": repr(result.id),
     }
-    assert success["keys"] == ["result", "runtime"]
+    # The run time is there since Celery 5.7.
+    assert success["keys"] == (["result", "runtime"] if CELERY >= (5, 7) else ["result"])
     assert success["arguments"]["result"] == "3"
     assert postrun["keys"] == ["args", "kwargs", "retval", "state", "task", "task_id"]
     assert postrun["arguments"]["state"] == "'SUCCESS'"
@@ -197,12 +198,16 @@ def test_lost_child_calls_hooks_in_the_main_process(stage: Stage) -> None:
 
 
 def test_started_state_is_published_before_success(stage: Stage) -> None:
-    seen: list[str] = []
-    stage.redis.delete("journal:signals")
-    result = stage.tasks.tracked.delay()
-    assert result.get(timeout=10, on_message=lambda body: seen.append(body["status"])) == "seen"
-    assert seen[-1] == "SUCCESS"
-    assert seen in (["STARTED", "SUCCESS"], ["SUCCESS"])
+    def run_tracked() -> list[str]:
+        seen: list[dict[str, Any]] = []
+        result = stage.tasks.tracked.delay()
+        assert result.get(timeout=10, on_message=seen.append) == "seen"
+        # The client may still hear of an earlier test's result.
+        return [body["status"] for body in seen if body["task_id"] == result.id]
+
+    # A client that begins to listen when all is over is told nothing: then once more.
+    shown = eventually(run_tracked, what="states seen by the client")
+    assert shown in (["STARTED", "SUCCESS"], ["SUCCESS"])
 
 
 @pytest.mark.lanes("parent")

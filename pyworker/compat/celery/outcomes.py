@@ -31,6 +31,6 @@ def read_outcome(result: Any, info: Any) -> tuple[Outcome, str]:
         return Outcome.IGNORED, safe_repr(error)
     if isinstance(error, Retry):
         return Outcome.RETRY, f"{safe_repr(error.exc)}{TRACEBACK_MARK}{safe_str(result.traceback)}"
-    text = f"{safe_repr(get_pickled_exception(result.exception))}{TRACEBACK_MARK}{result.traceback}"
+    text = f"{safe_repr(get_pickled_exception(error))}{TRACEBACK_MARK}{result.traceback}"
     is_internal = info.state == states.FAILURE and getattr(result, "internal", False)
     return (Outcome.INTERNAL_ERROR if is_internal else Outcome.FAILURE), text

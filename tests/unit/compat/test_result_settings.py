@@ -11,7 +11,10 @@ from celery import Celery
 from celery.backends.redis import RedisBackend
 
 from pyworker.compat.celery.result_settings import redis_results
+from pyworker.compat.celery.versions import installed_version
 from pyworker.worker.redis_config import TlsSettings
+
+CELERY = installed_version()
 
 
 def app_with(backend: Any, **settings: Any) -> Celery:
@@ -60,7 +63,10 @@ def test_tls_is_the_backends() -> None:
     assert config is not None
     assert config.address.tls == TlsSettings(ca_file="/etc/ca.pem", check_hostname=False)
     named = {"ssl_cert_reqs": ssl.CERT_NONE, "ssl_certfile": "/c.pem", "ssl_keyfile": "/k.pem"}
-    config = redis_results(app_with("redis://host", redis_backend_use_ssl=named))
+    # Before 5.7 Celery wants the scheme to say it too.
+    config = redis_results(
+        app_with("redis://host" if CELERY >= (5, 7) else "rediss://host", redis_backend_use_ssl=named)
+    )
     assert config is not None
     expected = TlsSettings(verify=False, check_hostname=False, cert_file="/c.pem", key_file="/k.pem")
     assert config.address.tls == expected
@@ -94,13 +100,19 @@ def test_redis_settings_are_the_backends() -> None:
     address = config.address
     assert (address.username, address.password) == ("user", "pw")
     assert (address.socket_timeout_s, address.connect_timeout_s, address.keepalive) == (3.0, 2.0, True)
-    assert (address.health_check_interval_s, address.client_name) == (11.0, "me")
+    # Celery knows the name since 5.6.
+    assert (address.health_check_interval_s, address.client_name) == (11.0, "me" if CELERY >= (5, 6) else None)
 
 
 def test_credential_provider_is_asked() -> None:
     provider = redis.UsernamePasswordCredentialProvider("user", "token")
     config = redis_results(app_with("redis://other:pw@host", redis_backend_credential_provider=provider))
     assert config is not None
+    if CELERY < (5, 6):
+        # It does not know the setting.
+        assert (config.address.username, config.address.password) == ("other", "pw")
+        assert config.address.credential_source is None
+        return
     assert (config.address.username, config.address.password) == (None, None)
     assert config.address.credential_source is not None
     assert config.address.credential_source() == ("user", "token")
