@@ -60,6 +60,15 @@ pythons() {
     for minor in 10 11 12 13 14; do find_python "3.$minor"; done
 }
 
+# Puts them into `chosen`; ends the script if there is none, or if one that PYTHONS names is not here.
+choose_pythons() {
+    mapfile -t chosen < <(pythons)
+    [ ${#chosen[@]} -gt 0 ] || die "no Python found: PYTHONS names some, as versions or paths"
+    local named
+    read -ra named <<<"${PYTHONS:-}"
+    [ ${#named[@]} -le ${#chosen[@]} ] || die "not every Python of PYTHONS=\"$PYTHONS\" is here"
+}
+
 # The newest patch release of a version: the one on PATH, or pyenv's.
 find_python() {
     local found

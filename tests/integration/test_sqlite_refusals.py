@@ -84,9 +84,11 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
-def worker_on(path: Path, library: str, *options: str) -> WorkerProcess:
+def worker_on(path: Path, library: str, backend: str | None = None) -> WorkerProcess:
     environment = {"TEST_LIBRARY": library}
-    return WorkerProcess(OURS, "filed", broker=address_of(path), options=("-c", "1", *options), environment=environment)
+    return WorkerProcess(
+        OURS, "filed", broker=address_of(path), backend=backend, options=("-c", "1"), environment=environment
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,6 +124,34 @@ def test_a_missing_folder_is_refused_at_start(tmp_path: Path) -> None:
     finally:
         worker.close()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("library", ["pyworker", "celery"])
+def test_a_result_file_that_is_not_to_be_used_is_refused_at_start(library: str, tmp_path: Path) -> None:
+    results = tmp_path / "results.db"
+    of_a_newer_version(results)
+    worker = worker_on(tmp_path / "queue.db", library, backend=address_of(results))
+    try:
+        worker.start(is_ready=False)
+        worker.wait_for_line(r"result_backend.*results\.db.*newer pyworker \(schema 99", deadline_s=60)
+        assert worker.wait(deadline_s=60) != 0
+        assert "Traceback" not in worker.log
+        assert "ready." not in worker.log
+    finally:
+        worker.close()
+
+
+def test_a_newer_version_that_takes_the_file_over_ends_a_running_worker(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    worker = worker_on(path, "pyworker")
+    try:
+        worker.start()
+        change(path, "PRAGMA user_version = 99")
+        worker.wait_for_line(r"newer pyworker \(schema 99, this one knows \d+\)", deadline_s=60)
+        assert worker.wait(deadline_s=60) != 0
+        assert "Traceback" not in worker.log
+    finally:
+        worker.close()
 
 
 @pytest.mark.parametrize("library", ["pyworker", "celery"])

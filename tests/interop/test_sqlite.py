@@ -32,6 +32,7 @@ PAIRINGS = {
     "own client, own worker": (pyworker, OURS, "pyworker"),
     "stock client, own worker of a Celery app": (celery, OURS, "celery"),
     "own client, stock worker": (pyworker, STOCK, "celery"),
+    "stock client, stock worker": (celery, STOCK, "celery"),
 }
 DEADLINE_S = 30.0
 

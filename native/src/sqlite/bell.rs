@@ -5,15 +5,17 @@
 //! sleeps only if the word is still the same: nothing is missed. Without the file (a folder in which we may not
 //! create one) the words are this process's own and everybody else polls.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
+use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::error::{Error, ErrorKind, Result};
+use super::side_file;
+use crate::error::Result;
 
 /// What one can wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,27 +52,17 @@ unsafe impl Send for Bell {}
 // SAFETY: as above; every access is atomic.
 unsafe impl Sync for Bell {}
 
-/// The side file of a database.
-pub(crate) fn side_path(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push("-bell");
-    PathBuf::from(name)
-}
-
 impl Bell {
     /// Maps the side file of a database, or private memory if that cannot be had.
     ///
     /// # Errors
     ///
-    /// `Resource` if the disk is full: that passes, and words of our own would not.
+    /// Those of the side file: words of our own would be of no use.
     pub(crate) fn open(database: &Path) -> Result<Self> {
-        let path = side_path(database);
-        match map_file(&path) {
+        let Some(file) = side_file::open(database)? else { return Self::private() };
+        match map_file(&file) {
             Ok(base) => Ok(Self { base, is_shared: true }),
-            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
-                Err(Error::new(ErrorKind::Resource, format!("sqlite: {}: {error}", path.display())))
-            }
-            Err(_) => Self::private(),
+            Err(error) => side_file::unusable(database, error).and_then(|()| Self::private()),
         }
     }
 
@@ -182,36 +174,35 @@ pub(crate) fn bit_of_node(number: u64) -> u32 {
     1 << (NAME_BITS + (number % u64::from(32 - NAME_BITS)) as u32)
 }
 
-fn map_file(path: &Path) -> std::io::Result<NonNull<u32>> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+fn map_file(file: &File) -> io::Result<NonNull<u32>> {
     let metadata = file.metadata()?;
     if metadata.len() < LENGTH as u64 || metadata.blocks() * 512 < LENGTH as u64 {
-        allocate(&file)?;
+        allocate(file)?;
     }
     map(file.as_raw_fd(), libc::MAP_SHARED)
 }
 
 /// Gives the file its length and its place on the disk: on a full one, writing to a mapping without a place is fatal.
 #[expect(unsafe_code, reason = "posix_fallocate has no wrapper")]
-fn allocate(file: &File) -> std::io::Result<()> {
+fn allocate(file: &File) -> io::Result<()> {
     // SAFETY: the descriptor is open during the call.
     match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, LENGTH as i64) } {
         0 => Ok(()),
         // A file system that cannot do that.
         libc::EOPNOTSUPP | libc::EINVAL | libc::ENOSYS => file.set_len(LENGTH as u64),
-        code => Err(std::io::Error::from_raw_os_error(code)),
+        code => Err(io::Error::from_raw_os_error(code)),
     }
 }
 
 #[expect(unsafe_code, reason = "mmap has no wrapper")]
-fn map(descriptor: i32, flags: i32) -> std::io::Result<NonNull<u32>> {
+fn map(descriptor: i32, flags: i32) -> io::Result<NonNull<u32>> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new mapping at an address of the kernel's choice; a descriptor is open during the call.
     let base = unsafe { libc::mmap(std::ptr::null_mut(), LENGTH, protection, flags, descriptor, 0) };
     if base == libc::MAP_FAILED {
-        return Err(std::io::Error::last_os_error());
+        return Err(io::Error::last_os_error());
     }
-    NonNull::new(base.cast()).ok_or_else(|| std::io::ErrorKind::OutOfMemory.into())
+    NonNull::new(base.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
 }
 
 #[cfg(test)]

@@ -362,7 +362,7 @@ impl SqliteClient {
 
     /// The queues by which living processes listen to a fan-out exchange.
     pub fn listeners(&self, exchange: &str) -> Result<Vec<String>> {
-        let liveness = Liveness::open(&self.address.path).ok();
+        let liveness = Liveness::open(&self.address.path)?;
         self.read(|connection| consuming::listeners(connection, exchange, monotonic_ns(), liveness.as_ref()))
     }
 

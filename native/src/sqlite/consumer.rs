@@ -163,7 +163,7 @@ impl SqliteConsumer {
     fn sign(&self, client: &SqliteClient, state: &mut State, interval_ns: u64) -> Result<()> {
         let now_ns = monotonic_ns();
         if state.pid != std::process::id() {
-            let liveness = Liveness::open(&client.address().path).ok();
+            let liveness = Liveness::open(&client.address().path)?;
             let consumed = std::mem::take(&mut state.consumed);
             *state = State { pid: std::process::id(), liveness, boot: nodes::boot_id(), consumed, ..State::default() };
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use super::bell::Bell;
-use super::{SqliteAddress, fork, schema};
+use super::{SqliteAddress, fork, place, schema};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Log pages after which the log is copied into the database: pages that change often are copied once.
@@ -55,7 +55,7 @@ impl Database {
     /// `Config` for a file or place that is not ours to use; nothing was changed then.
     pub(crate) fn open(address: &SqliteAddress) -> Result<Self> {
         let path = &address.path;
-        schema::check_place(path)?;
+        place::check_place(path)?;
         let _inside = fork::enter();
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(path, flags).map_err(|error| refused(path, &error))?;
@@ -80,7 +80,11 @@ impl Database {
              PRAGMA cache_size = -{CACHE_KIB}; PRAGMA temp_store = MEMORY; PRAGMA foreign_keys = OFF;"
         );
         connection.execute_batch(&settings).map_err(fail)?;
-        let bell = Bell::open(path).ok();
+        // On a full disk it is looked for again by whoever waits on it; what is not to be used is said now.
+        let bell = match Bell::open(path) {
+            Err(error) if error.kind() == ErrorKind::Config => return Err(error),
+            opened => opened.ok(),
+        };
         let inode = std::fs::metadata(path).map_or(0, |metadata| metadata.ino());
         Ok(Self {
             connection,
@@ -100,23 +104,23 @@ impl Database {
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
         let _inside = self.begin()?;
-        let outcome = work(&self.connection).and_then(|outcome| {
-            self.connection.execute_batch("COMMIT")?;
-            Ok(outcome)
-        });
-        let outcome = outcome.and_then(|outcome| {
-            if commit == Commit::Durable && self.is_durable {
-                self.sync_log()?;
-            }
-            Ok(outcome)
-        });
-        outcome.map_err(|error| {
-            if !self.connection.is_autocommit() {
-                // It is rolled back at the latest when the connection is closed.
-                let _ = self.connection.execute_batch("ROLLBACK");
-            }
-            refused(&self.path, &error)
-        })
+        let outcome = self.transact(commit, work);
+        if outcome.is_err() && !self.connection.is_autocommit() {
+            // It is rolled back at the latest when the connection is closed.
+            let _ = self.connection.execute_batch("ROLLBACK");
+        }
+        outcome
+    }
+
+    fn transact<T>(&self, commit: Commit, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        let fail = |error: rusqlite::Error| refused(&self.path, &error);
+        schema::check_version(&self.connection, &self.path)?;
+        let outcome = work(&self.connection).map_err(fail)?;
+        self.connection.execute_batch("COMMIT").map_err(fail)?;
+        if commit == Commit::Durable && self.is_durable {
+            self.sync_log().map_err(fail)?;
+        }
+        Ok(outcome)
     }
 
     /// Gets the write lock, in turn with others; a fork can happen while we wait.
@@ -244,8 +248,8 @@ pub(crate) fn refused(path: &Path, error: &rusqlite::Error) -> Error {
 /// Whether nothing is left on the disk of a file for this user.
 #[expect(unsafe_code, reason = "statvfs has no wrapper")]
 fn is_disk_full(path: &Path) -> bool {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let Ok(folder) = CString::new(folder.as_os_str().as_bytes()) else { return false };
+    let target = place::target_of(path);
+    let Ok(folder) = CString::new(place::folder_of(&target).as_os_str().as_bytes()) else { return false };
     // SAFETY: all bytes zero is a valid structure; the path is terminated and lives during the call.
     unsafe {
         let mut status: libc::statvfs = std::mem::zeroed();

@@ -1,10 +1,10 @@
 //! Who is alive: every node locks one byte of the side file, and the kernel frees it when its process is gone.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
-use super::bell::side_path;
+use super::side_file;
 use crate::error::Result;
 
 /// Bytes before this are the bell's words.
@@ -17,10 +17,9 @@ pub(crate) struct Liveness {
 }
 
 impl Liveness {
-    /// Opens the side file.
-    pub(crate) fn open(database: &Path) -> Result<Self> {
-        let path = side_path(database);
-        Ok(Self { file: OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)? })
+    /// Opens the side file; `None` where there is none: then only silence tells that somebody is gone.
+    pub(crate) fn open(database: &Path) -> Result<Option<Self>> {
+        Ok(side_file::open(database)?.map(|file| Self { file }))
     }
 
     /// Takes the byte of a node's number.
@@ -57,8 +56,8 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("pyworker-liveness-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let database = directory.join("file.db");
-        let one = Liveness::open(&database).unwrap();
-        let other = Liveness::open(&database).unwrap();
+        let one = Liveness::open(&database).unwrap().unwrap();
+        let other = Liveness::open(&database).unwrap().unwrap();
         assert!(other.is_gone(7));
         assert!(one.hold(7));
         assert!(!other.is_gone(7));

@@ -6,10 +6,10 @@
 //!      '--- rings the bell (bell.rs)     '------ requeue, reclaim ----'
 //! ```
 //!
-//! * `schema.rs`: the tables, their version, what is checked before anything is done with a file;
+//! * `place.rs`, `schema.rs`: what is checked before anything is done with a file; the tables and their version;
 //! * `database.rs`: one connection and its transactions;
 //! * `messages.rs`, `nodes.rs`, `consuming.rs`, `results.rs`, `exchanges.rs`: what is done inside a transaction;
-//! * `bell.rs`: waking other processes; `liveness.rs`: knowing that one is gone;
+//! * `bell.rs`: waking other processes; `liveness.rs`: knowing that one is gone; both in `side_file.rs`;
 //! * `fork.rs`: why a fork does no harm;
 //! * `side_clock.rs`: a clock that tests move ahead, for files that are not durable;
 //! * `session.rs`: the thread that owns the connection of a node, for the broker and the result store;
@@ -27,11 +27,13 @@ pub(crate) mod liveness;
 pub mod maintenance;
 pub(crate) mod messages;
 pub(crate) mod nodes;
+pub(crate) mod place;
 pub(crate) mod results;
 pub(crate) mod schema;
 mod serving;
 pub(crate) mod session;
 pub mod side_clock;
+pub(crate) mod side_file;
 
 use std::path::PathBuf;
 

@@ -153,7 +153,7 @@ impl Serving {
         if self.inode != metadata.ino() {
             self.bell = Arc::new(Bell::open(path)?);
             self.session.use_bell(Arc::clone(&self.bell));
-            self.liveness = Liveness::open(path).ok();
+            self.liveness = Liveness::open(path)?;
             self.inode = metadata.ino();
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! The contract on a SQLite file and on `memory://`, and what only they promise.
 
 mod file;
+mod identity;
 mod memory;
 
 use std::path::{Path, PathBuf};

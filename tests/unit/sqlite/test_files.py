@@ -6,8 +6,9 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -15,9 +16,6 @@ from pyworker._native import NativeError, SqliteConsumer, SqliteFile
 from pyworker.exceptions import ImproperlyConfigured
 from pyworker.transport.sqlite_url import parse_sqlite_url, url_of
 from pyworker.worker.sqlite_config import SqliteAddress
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def file_in(folder: Path) -> SqliteFile:
@@ -119,6 +117,31 @@ def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
     )
     assert done.stdout.startswith("config")
     assert "read-only" in done.stdout
+
+
+def test_a_side_file_of_another_user_is_refused(tmp_path: Path) -> None:
+    # Without it a node would count as dead for those who have it.
+    file_in(tmp_path).close()
+    is_root = os.getuid() == 0
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "queue.db"
+        (tmp_path / "queue.db").rename(path)
+        side = Path(f"{path}-bell")
+        side.touch()
+        side.chmod(0o600 if is_root else 0o400)
+        if is_root:
+            Path(folder).chmod(0o777)
+            path.chmod(0o666)
+        code = (
+            "from pyworker._native import SqliteFile, NativeError\n"
+            "from pyworker.worker.sqlite_config import SqliteAddress\n"
+            "import os, sys\n"
+            "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
+            "try: SqliteFile(SqliteAddress(path=sys.argv[1]))\n"
+            "except NativeError as error: print(error.kind, error)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"config sqlite: {side}: is not to be written by this user")
 
 
 def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
