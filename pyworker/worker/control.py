@@ -1,4 +1,4 @@
-"""The remote control mailbox: one parent thread that answers what ``celery inspect`` and ``celery control`` send.
+"""The remote control mailbox: answers what ``celery inspect`` and ``celery control`` send, on the node's broker line.
 
 Library-neutral: the mailbox is kombu's, the connection is the application's, and each command is offered to the
 application first (:meth:`WorkerApp.control_command`); what it leaves is answered from the engine.
@@ -13,19 +13,18 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from kombu.pidbox import Mailbox
 
+from pyworker.worker.broker_line import LinePart
 from pyworker.worker.control_commands import COMMANDS
-from pyworker.worker.draining import Drain
+from pyworker.worker.redis_line import leave_channel, own_channel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pyworker._native import Engine
+    from pyworker.worker.broker_line import BrokerLine
     from pyworker.worker.protocol import WorkerApp
 
 logger = logging.getLogger("pyworker.worker.control")
-
-_FIRST_RETRY_S = 1.0
-_LONGEST_RETRY_S = 30.0
 
 
 class ControlledWorker(Protocol):
@@ -69,16 +68,25 @@ class _Handlers(Mapping[str, Callable[..., Any]]):
         return len(COMMANDS)
 
 
-class ControlMailbox:
-    """The mailbox of one node. ``start`` after the fork server was forked; ``stop`` is idempotent."""
+class ControlMailbox(LinePart):
+    """The mailbox of one node, a part of its broker line. ``start`` after the fork server was forked.
 
-    def __init__(self, app: WorkerApp, worker: ControlledWorker) -> None:
+    Args:
+        app: the application.
+        worker: the running worker.
+        line: the node's connection beside the engine's.
+    """
+
+    name = "remote control"
+
+    def __init__(self, app: WorkerApp, worker: ControlledWorker, line: BrokerLine) -> None:
         self._app = app
         self._worker = worker
+        self._line = line
         self._mailbox = app.control_mailbox() if isinstance(app, MailboxProvider) else Mailbox("celery", type="fanout")
-        self._drain = Drain()
         self._listening = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._node: Any = None
+        self._consumer: Any = None
 
     @property
     def is_enabled(self) -> bool:
@@ -86,71 +94,51 @@ class ControlMailbox:
         return self._mailbox is not None
 
     def start(self) -> None:
-        """Start the thread; does nothing when remote control is off."""
-        if self._mailbox is None or self._thread is not None:
-            return
-        self._thread = threading.Thread(target=self._run, name="pyworker-control", daemon=True)
-        self._thread.start()
+        """Listen from soon on; does nothing when remote control is off."""
+        if self._mailbox is not None:
+            self._line.add(self)
 
     def wait_until_listening(self, timeout_s: float) -> bool:
         """Whether broadcasts reach this node by now; waits for it. At once when remote control is off."""
-        return self._thread is None or self._listening.wait(timeout_s)
+        return self._mailbox is None or self._listening.wait(timeout_s)
 
-    def stop(self, *, deadline_s: float = 5.0) -> None:
-        """Withdraw the mailbox and wait for the thread, at most until the deadline."""
-        if self._drain.is_stopping:
-            return
-        self._drain.stop()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(deadline_s)
+    def stop(self) -> None:
+        """Withdraw the mailbox and wait for that, within limits. Idempotent."""
+        self._line.remove(self)
 
-    # -- the thread
+    # -- in the line's thread
 
-    def _run(self) -> None:
-        retry_s = _FIRST_RETRY_S
-        while not self._drain.is_stopping:
-            connection = self._app.broker_connection()
-            try:
-                self._serve(connection)
-                retry_s = _FIRST_RETRY_S
-                connection.release()
-            except Exception as error:  # whatever the transport raises, the mailbox comes back
-                # Without a word to the server: it may be gone, and its answer would be waited for.
-                connection.collect()
-                if self._drain.is_stopping:
-                    return
-                logger.warning("remote control: connection lost: %r; trying again in %.0f s", error, retry_s)
-                self._drain.pause(retry_s)
-                retry_s = min(retry_s * 2, _LONGEST_RETRY_S)
-
-    def _serve(self, connection: Any) -> None:
+    def open(self, connection: Any) -> None:
+        """Listen on a new connection."""
         assert self._mailbox is not None
         mailbox = self._mailbox(connection)
         # Replies leave by this connection, whose health is looked after, and not by one of the application's pool.
         mailbox.producer_pool = None
-        node = mailbox.Node(
-            self._worker.hostname, state=None, channel=connection.channel(), handlers=_Handlers(self._app, self._worker)
+        self._node = mailbox.Node(
+            self._worker.hostname,
+            state=None,
+            channel=own_channel(connection),
+            handlers=_Handlers(self._app, self._worker),
         )
+        self._consumer = self._node.listen(callback=self._on_message)
 
-        def on_message(body: Any, message: Any) -> None:
-            # Clients usually have no valid clock, so this node's own moves on with every command.
-            node.mailbox.clock.forward()
-            try:
-                node.handle_message(body, message)
-            except SystemExit:
-                # The command ended the worker; it has no reply.
-                return
-            except Exception as error:
-                logger.exception("Control command error: %r", error)
+    def turn(self, connection: Any) -> bool:
+        """What comes is answered when it comes; here it is clear that it can."""
+        self._listening.set()
+        return False
 
-        consumer = node.listen(callback=on_message)
+    def close(self) -> None:
+        """Take no more commands."""
+        self._consumer.cancel()
+        leave_channel(self._node.channel)
+
+    def _on_message(self, body: Any, message: Any) -> None:
+        # Clients usually have no valid clock, so this node's own moves on with every command.
+        self._node.mailbox.clock.forward()
         try:
-            while not self._drain.is_stopping:
-                self._drain.deliver(connection)
-                # kombu subscribes when it first looks for events, not when the consumer is made.
-                self._listening.set()
-                self._drain.wait(connection)
-        finally:
-            if self._drain.is_stopping:
-                consumer.cancel()
-                node.channel.close()
+            self._node.handle_message(body, message)
+        except SystemExit:
+            # The command ended the worker; it has no reply.
+            return
+        except Exception as error:
+            logger.exception("Control command error: %r", error)

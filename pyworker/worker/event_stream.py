@@ -14,9 +14,10 @@ from pyworker.worker.event_publisher import ROUTING_KEY, EventPublisher, publish
 from pyworker.worker.repeater import Repeater
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from pyworker._native import Engine
+    from pyworker.worker.broker_line import BrokerLine
 
 _HEARTBEAT_S = 2.0
 SOFTWARE = {"sw_ident": "pyworker", "sw_ver": __version__, "sw_sys": platform.system()}
@@ -33,7 +34,7 @@ class EventStream:
     Args:
         engine: builds and numbers task events.
         hostname: the node's name.
-        connect: makes a kombu connection, not opened yet.
+        line: the connection that events leave by.
         exchange: name of the event exchange.
         serializer: how events are written, ``event_serializer``.
         silent: indexes of tasks that send no events.
@@ -45,7 +46,7 @@ class EventStream:
         self,
         engine: Engine,
         hostname: str,
-        connect: Callable[[], Any],
+        line: BrokerLine,
         exchange: str,
         *,
         serializer: str,
@@ -59,7 +60,7 @@ class EventStream:
         self._serializer = serializer
         self._silent = list(silent)
         self._heartbeat_s = heartbeat_s
-        self._publisher = EventPublisher(connect, self._publish)
+        self._publisher = EventPublisher(line, self._publish)
         self._repeater = Repeater("pyworker-heart")
         self.sends_task_events = sends_task_events
         self._update()

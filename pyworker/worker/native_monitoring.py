@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from pyworker._native import Engine
     from pyworker.app import Celery
+    from pyworker.worker.broker_line import BrokerLine
     from pyworker.worker.config import EngineConfig
     from pyworker.worker.native_deliveries import NativeDeliveries
     from pyworker.worker.protocol import WorkerOptions
@@ -60,6 +61,7 @@ class NativeMonitoring:
         deliveries: NativeDeliveries,
         *,
         connect: Callable[[], Any],
+        event_line: BrokerLine,
         limits_s: tuple[float | None, float | None],
     ) -> None:
         conf = app.conf
@@ -70,7 +72,7 @@ class NativeMonitoring:
         self.events = EventStream(
             engine,
             hostname,
-            connect,
+            event_line,
             conf.event_exchange,
             serializer=conf.event_serializer,
             silent=silent,

@@ -5,12 +5,18 @@ An optional capability of a :class:`pyworker.worker.protocol.WorkerApp`; the run
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from pyworker.worker.broker_line import BrokerLine
 
 
 @runtime_checkable
 class OperatedApp(Protocol):
     """An application that takes part in monitoring."""
+
+    #: The node's connection beside the engine's, which the application's own parts use too.
+    line: BrokerLine
 
     def before_consuming(self) -> None:
         """Parent, main thread: the engine exists and consumes nothing yet (mingle). Must not raise."""

@@ -1,21 +1,23 @@
 """Probes and metrics of a worker: where they listen, and the figures about queues, which only the broker knows.
 
-Everything is answered natively (``native/src/probes``); this module measures the queues from time to time, by kombu, on
-a connection and a thread of its own, so that a broker that hangs delays no answer.
+Everything is answered natively (``native/src/probes``); this module measures the queues from time to time, on the
+node's broker line, so that a broker that hangs delays no answer.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from typing import TYPE_CHECKING, Any
+
+from pyworker.worker.broker_line import LinePart
+from pyworker.worker.redis_line import leave_channel, own_channel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyworker._native import Engine
-    from pyworker.worker.protocol import WorkerApp
+    from pyworker.worker.broker_line import BrokerLine
 
 logger = logging.getLogger("pyworker.worker.probes")
 
@@ -36,42 +38,64 @@ def listening_address(text: str) -> str:
     return f"{host or _DEFAULT_HOST}:{port}"
 
 
-class QueueWatcher:
+class QueueWatcher(LinePart):
     """Measures how many messages wait in each queue, and how long the first of them has been seen there.
 
     Messages carry no time of publication, so the age is what this node has seen: it begins when a message is first
     found at the head of its queue, and is at most so much too small.
     """
 
-    def __init__(self, app: WorkerApp, engine: Engine, queues: Sequence[str]) -> None:
-        self._app = app
+    name = "queue figures"
+
+    def __init__(self, engine: Engine, line: BrokerLine, queues: Sequence[str]) -> None:
         self._engine = engine
+        self._line = line
         self._queues = tuple(queues)
         self._heads: dict[str, tuple[Any, float]] = {}
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="pyworker-queues", daemon=True)
+        self._channel: Any = None
+        self._due_s = 0.0
 
     def start(self) -> None:
         """Begin to measure."""
-        self._thread.start()
+        self._line.add(self)
 
     def stop(self) -> None:
         """End; does not wait for a broker that hangs."""
-        self._stopping.set()
+        self._line.remove(self, deadline_s=0.0)
 
-    def _run(self) -> None:
-        pause_s = 0.0
-        while not self._stopping.wait(pause_s):
-            try:
-                with self._app.broker_connection() as connection, connection.channel() as channel:
-                    while not self._stopping.wait(pause_s):
-                        self._engine.set_gauges(self._measure(channel))
-                        pause_s = _INTERVAL_S
-            except Exception as error:
-                # No figure is better than an old one.
-                self._engine.set_gauges([])
-                logger.debug("cannot measure the queues: %r", error)
-                pause_s = _PAUSE_AFTER_ERROR_S
+    # -- in the line's thread
+
+    def due_s(self) -> float:
+        """When the next measurement is due."""
+        return self._due_s
+
+    def turn(self, connection: Any) -> bool:
+        """Measure, if it is time."""
+        if time.monotonic() < self._due_s:
+            return False
+        self._due_s = time.monotonic() + _INTERVAL_S
+        try:
+            if self._channel is None:
+                self._channel = own_channel(connection)
+            self._engine.set_gauges(self._measure(self._channel))
+        except connection.connection_errors:
+            raise
+        except Exception as error:
+            logger.debug("cannot measure the queues: %r", error)
+            self.lost()
+            self._due_s = time.monotonic() + _PAUSE_AFTER_ERROR_S
+        return False
+
+    def close(self) -> None:
+        """Let go of the channel."""
+        if self._channel is not None:
+            leave_channel(self._channel)
+        self.lost()
+
+    def lost(self) -> None:
+        """No figure is better than an old one."""
+        self._channel = None
+        self._engine.set_gauges([])
 
     def _measure(self, channel: Any) -> list[tuple[str, str, str, float]]:
         depths, ages = [], []

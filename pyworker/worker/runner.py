@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from pyworker._native import Engine, NativeError
 from pyworker.compat import remote_debugger
 from pyworker.exceptions import ImproperlyConfigured
+from pyworker.worker.broker_line import BrokerLine
 from pyworker.worker.child import run_child
 from pyworker.worker.connection_log import ConnectionLog
 from pyworker.worker.control import ControlMailbox
@@ -118,8 +119,10 @@ class Runner:
         except NativeError as error:
             raise ImproperlyConfigured(str(error)) from error
         logger.info("probes listen at http://%s", address)
-        self._watcher = QueueWatcher(self.app, self.engine, getattr(config.broker, "queues", ()))
-        self._watcher.start()
+        self._watcher = QueueWatcher(self.engine, self._line(), getattr(config.broker, "queues", ()))
+
+    def _line(self) -> BrokerLine:
+        return self.app.line if isinstance(self.app, OperatedApp) else BrokerLine(self.app.broker_connection)
 
     def _make_loop(self, config: EngineConfig) -> ParentLoop:
         policy = ShutdownPolicy(
@@ -139,8 +142,10 @@ class Runner:
 
     def _on_first_ready(self) -> None:
         # Upstream's mailbox is open before anybody can see that the worker is ready.
-        self._mailbox = ControlMailbox(self.app, self)
+        self._mailbox = ControlMailbox(self.app, self, self._line())
         self._mailbox.start()
+        if self._watcher is not None:
+            self._watcher.start()
         if not self._mailbox.wait_until_listening(_MAILBOX_OPEN_S):
             logger.warning("remote control is not reachable yet")
         self.app.on_ready(self)

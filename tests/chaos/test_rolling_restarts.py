@@ -26,7 +26,7 @@ def test_nothing_is_lost_or_repeated(kind: Kind, randomness: random.Random, requ
     with Stage(kind, "impatient", options=("-c", "2")) as stage:
         publisher = Publisher(stage, stage.tasks.count_early_busy, "rolling", total, 0.015)
         publisher.start()
-        for _ in range(restarts):
+        for restart in range(restarts):
             old = stage.worker
             before = int(stage.redis.hlen("executions:rolling"))
             step = randomness.randrange(1, 60)
@@ -35,6 +35,8 @@ def test_nothing_is_lost_or_repeated(kind: Kind, randomness: random.Random, requ
             stage.new_worker(options=("-c", "2", "-n", f"w{randomness.getrandbits(32)}@%h")).start(deadline_s=120)
             old.send(signal.SIGTERM)
             assert old.wait(deadline_s=120) == 0, old.log
+            if restart % 50 == 49:
+                print(f"{restart + 1} restarts, {before} tasks", flush=True)
         publisher.stop()
         publisher.join(deadline_s=120)
         assert not publisher.uncertain

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.lanes("fast"), pytest.mark.slow]
 
-_BATCH = 500
+_BATCH = 100
+_TOLD_EVERY = 1_000
 #: Some terminates come in time and most come late: each that ends a child costs a new one.
 _LONGEST_S = 0.0015
 
@@ -30,6 +31,8 @@ def test_no_other_task_dies(kind: Kind, randomness: random.Random, request: pyte
         hits = 0
         for first in range(0, victims, _BATCH):
             hits += run_batch(stage, range(first, min(first + _BATCH, victims)), randomness)
+            if first and first % _TOLD_EVERY == 0:
+                print(f"{first} terminates, {hits} ended their task", flush=True)
         assert stage.worker.stop() == 0
         print(f"{victims} terminates, {hits} ended their task, {victims} other tasks: all whole")
         assert hits, "no terminate came in time"

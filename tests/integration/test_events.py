@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,8 @@ from support.stage import Stage
 from support.waiting import eventually
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from support.kinds import Kind
 
 _DEADLINE_S = 60.0
@@ -124,6 +127,12 @@ def _in_celerys_names(event: dict[str, Any]) -> dict[str, Any]:
     return event | {"traceback": text.replace("pyworker.exceptions", "celery.exceptions")}
 
 
+def without_returns(types: Iterable[str]) -> list[str]:
+    """Leave out that a message was received, went back unstarted because the node is slow, and was received again."""
+    told = list(types)
+    return [kind for kind, following in zip_longest(told, told[1:]) if not kind == following == "task-received"]
+
+
 @pytest.mark.parametrize("our_kind", [KINDS["pyworker-fast"], OWN], ids=lambda kind: str(kind.name))
 def test_attempts_of_a_task_are_told_one_after_the_other(our_kind: Kind) -> None:
     """The next attempt may be running in another child before the engine has heard of the end of the one before."""
@@ -140,7 +149,7 @@ def test_attempts_of_a_task_are_told_one_after_the_other(our_kind: Kind) -> None
 
         def told() -> dict[str, list[str]]:
             types = recorder.of_tasks()
-            return {task_id: [event["type"] for event in types.get(task_id, ())] for task_id in ids}
+            return {task_id: without_returns(event["type"] for event in types.get(task_id, ())) for task_id in ids}
 
         eventually(lambda: all("task-failed" in types for types in told().values()), deadline_s=_DEADLINE_S)
         found = told()

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def children_of(pid: int) -> list[int]:
@@ -57,3 +61,30 @@ def resident_kib(pid: int) -> int:
         if line.startswith("VmRSS:"):
             return int(line.split()[1])
     return 0
+
+
+def local_ports(pids: Iterable[int], server_port: int) -> list[int]:
+    """Return this end's port of each connection that the processes have to a server's port, once if they share it."""
+    sockets = {target for pid in pids for target in _links(Path(f"/proc/{pid}/fd"))}
+    found: list[int] = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            local, remote = (int(address.rpartition(":")[2], 16) for address in fields[1:3])
+            if remote == server_port and f"socket:[{fields[9]}]" in sockets:
+                found.append(local)
+    return found
+
+
+def _links(directory: Path) -> list[str]:
+    targets: list[str] = []
+    try:
+        entries = list(directory.iterdir())
+    except OSError:
+        return targets
+    for entry in entries:
+        try:
+            targets.append(str(entry.readlink()))
+        except OSError:
+            continue
+    return targets

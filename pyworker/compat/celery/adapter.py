@@ -28,6 +28,7 @@ from pyworker.compat.celery.urls import require_urls
 from pyworker.compat.celery.versions import require_supported
 from pyworker.compat.celery.worker_facade import make_worker
 from pyworker.worker.added_queues import AddedQueues
+from pyworker.worker.broker_line import BrokerLine
 from pyworker.worker.config import (
     EngineConfig,
     Lane,
@@ -70,6 +71,7 @@ class CeleryWorkerApp(KombuApplication):
         self._config: EngineConfig | None = None
         self._engine: Engine | None = None
         self._runner: child.CeleryTaskRunner | None = None
+        self.line = BrokerLine(self.broker_connection)
 
     # -- before the pool
 
@@ -81,6 +83,7 @@ class CeleryWorkerApp(KombuApplication):
         )
         self.hostname = self._worker.hostname
         consumer = self._worker.consumer
+        consumer.line = self.line
         self._requests = Requests(consumer, prepare_accept_content(self.app.conf.accept_content))
         # Celery's books of requests are touched by deliveries in the main thread and by remote control in its own.
         books = threading.RLock()
@@ -175,7 +178,7 @@ class CeleryWorkerApp(KombuApplication):
         kind = self.engine_config().broker.kind
         consumer.added_queues = AddedQueues(self.app.connection_for_read, self._worker.hostname, kind)
         consumer.ignores_rate_limits = bool(self.app.conf.worker_disable_rate_limits)
-        self._events = TaskEvents(consumer, names)
+        self._events = TaskEvents(consumer, names, self._event_line())
         self._events.engine = engine
         self._worker.on_events_changed(self._events.update)
         engine.set_revoke_bounds(count=state.revoked.maxlen, life_s=state.revoked.expires)
@@ -276,6 +279,13 @@ class CeleryWorkerApp(KombuApplication):
     def broker_connection(self) -> Any:
         """Return a new kombu connection, not opened yet."""
         return self.app.connection_for_read(heartbeat=self.app.conf.broker_heartbeat)
+
+    def _event_line(self) -> BrokerLine:
+        """Return what events leave by: a connection of their own only if they go elsewhere."""
+        conf = self.app.conf
+        if conf.broker_write_url == conf.broker_read_url:
+            return self.line
+        return BrokerLine(lambda: self.app.connection_for_write(heartbeat=conf.broker_heartbeat))
 
     def control_mailbox(self) -> Mailbox | None:
         """Return Celery's own mailbox, ``None`` when ``worker_enable_remote_control`` is off."""

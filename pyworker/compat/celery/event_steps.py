@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps
-from celery.utils.log import get_logger
 from celery.utils.sysinfo import load_average
 from celery.worker.consumer.gossip import Gossip
 from celery.worker.consumer.mingle import Mingle
@@ -15,14 +15,14 @@ from celery.worker.heartbeat import Heart
 from celery.worker.state import SOFTWARE_INFO
 
 from pyworker.redacting import connection_info
+from pyworker.worker.broker_line import LinePart
 from pyworker.worker.neighbours import count_mailboxes
+from pyworker.worker.redis_line import leave_channel, own_channel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from pyworker._native import Engine
-
-logger = get_logger("celery.worker.consumer.gossip")
 
 
 class ConnectionStep(bootsteps.StartStopStep):
@@ -114,6 +114,16 @@ class HeartStep(bootsteps.StartStopStep):
     shutdown = stop
 
 
+@contextlib.contextmanager
+def _without_pool(mailbox: Any) -> Iterator[None]:
+    """Have a mailbox publish on its own connection: one of the application's pool would stay open for good."""
+    pool, mailbox.producer_pool = mailbox.producer_pool, None
+    try:
+        yield
+    finally:
+        mailbox.producer_pool = pool
+
+
 class MingleStep(Mingle):
     """Celery's mingle, done before the engine consumes: see :meth:`mingle`."""
 
@@ -131,11 +141,11 @@ class MingleStep(Mingle):
 
     def mingle(self, consumer: Any) -> None:
         """Get the revoked ids and the clock of the other workers."""
-        with consumer.app.connection_for_read() as connection:
-            exchange = consumer.app.control.mailbox.exchange.name
+        mailbox = consumer.app.control.mailbox
+        with consumer.app.connection_for_read() as connection, _without_pool(mailbox):
             # Where it can be known, nobody has to wait a second for answers that never come.
-            neighbours = count_mailboxes(connection.default_channel, exchange, consumer.hostname)
-            inspect = partial(consumer.app.control.inspect, limit=neighbours) if neighbours else None
+            neighbours = count_mailboxes(connection.default_channel, mailbox.exchange.name, consumer.hostname)
+            inspect = partial(consumer.app.control.inspect, limit=neighbours)
             view = SimpleNamespace(
                 app=SimpleNamespace(control=SimpleNamespace(inspect=inspect), clock=consumer.app.clock),
                 connection=connection,
@@ -143,23 +153,52 @@ class MingleStep(Mingle):
                 hostname=consumer.hostname,
                 nobody=neighbours == 0,
             )
-            self.sync(view if neighbours is not None else consumer)
+            self.sync(view)
 
     def send_hello(self, consumer: Any) -> Any:
         """Ask, unless nobody is there to answer."""
         return {} if getattr(consumer, "nobody", False) else super().send_hello(consumer)
 
 
+class _GossipPart(LinePart):
+    """Gossip's listening, a part of the node's broker line."""
+
+    name = "gossip"
+
+    def __init__(self, step: GossipStep) -> None:
+        self._step = step
+
+    def open(self, connection: Any) -> None:
+        """Listen on a new connection."""
+        self._step.consumers = self._step.get_consumers(own_channel(connection))
+        for consumer in self._step.consumers:
+            consumer.consume()
+
+    def close(self) -> None:
+        """Listen no more."""
+        consumers, self._step.consumers = self._step.consumers or [], None
+        for consumer in consumers:
+            consumer.cancel()
+            leave_channel(consumer.channel)
+
+
 class GossipStep(Gossip):
-    """Celery's gossip; a broker that cannot be reached at this moment does not end the worker."""
+    """Celery's gossip on the node's broker line."""
 
     name = "celery.worker.consumer.gossip.Gossip"
     requires = (MingleStep,)
+    _part: _GossipPart | None = None
 
     def start(self, consumer: Any) -> None:
         """Begin to listen to the other workers."""
         self.dispatcher = consumer.event_dispatcher
-        try:
-            super().start(consumer)
-        except Exception as error:
-            logger.warning("gossip: cannot listen to the other workers: %r", error)
+        self._part = _GossipPart(self)
+        consumer.line.add(self._part)
+
+    def stop(self, consumer: Any) -> None:
+        """Listen no more."""
+        part, self._part = self._part, None
+        if part is not None:
+            consumer.line.remove(part)
+
+    shutdown = stop

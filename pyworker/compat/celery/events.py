@@ -2,7 +2,7 @@
 
 The engine builds the events of tasks that pass through it and hands them over in lists. What Celery's own code sends
 about a task (revoked, rejected, failed in the main process) joins those lists, so that the order of a task's events
-holds. Events of the worker itself go through the dispatcher as always.
+holds. Events of the worker itself go through the dispatcher as always, and then take the same connection.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyworker._native import Engine
+    from pyworker.worker.broker_line import BrokerLine
 
 logger = get_logger("celery.worker.consumer.events")
 
@@ -39,6 +40,8 @@ def make_dispatcher(consumer: Any, *, task_events: bool) -> Any:
         """The application's dispatcher, with task events going to the engine."""
 
         engine: Engine | None = None
+        #: Where everything else leaves by; set when there is an engine.
+        publisher: EventPublisher | None = None
         #: The engine has told the receipt of the task that a strategy is looking at.
         is_receipt_sent = False
 
@@ -54,6 +57,14 @@ def make_dispatcher(consumer: Any, *, task_events: bool) -> Any:
             _, _, members = dumps(fields, "json")
             self.engine.send_task_event(type, task_id, members.encode() if isinstance(members, str) else members)
             return None
+
+        def _publish(self, event: Any, producer: Any, routing_key: str, **options: Any) -> None:
+            """Leave an event of this dispatcher's own to the node's broker line."""
+            if self.publisher is None or producer is None or producer is not self.producer:
+                super()._publish(event, producer, routing_key, **options)
+                return
+            _, _, body = dumps(event, "json")
+            self.publisher.put(body.encode() if isinstance(body, str) else body, routing_key)
 
         @property
         def sends_task_events(self) -> bool:
@@ -74,12 +85,14 @@ class TaskEvents:
     Args:
         consumer: the consumer facade.
         task_names: the registered tasks in the order of their indexes.
+        line: the connection that events leave by.
     """
 
-    def __init__(self, consumer: Any, task_names: Sequence[str]) -> None:
+    def __init__(self, consumer: Any, task_names: Sequence[str], line: BrokerLine) -> None:
         self._consumer = consumer
         self._names = task_names
-        self._publisher = EventPublisher(consumer.app.connection_for_write, self._publish)
+        self._publisher = EventPublisher(line, self._publish)
+        consumer.event_dispatcher.publisher = self._publisher
         self.engine: Engine | None = None
 
     def update(self) -> None:

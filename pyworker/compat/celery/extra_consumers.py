@@ -12,6 +12,7 @@ from typing import Any
 from celery import bootsteps
 from celery.utils.log import get_logger
 
+from pyworker.compat.celery.event_steps import GossipStep
 from pyworker.worker.draining import Drain
 
 logger = get_logger("celery.worker.consumer.consumer")
@@ -36,7 +37,8 @@ class ExtraConsumers:
 
     @property
     def _steps(self) -> list[Any]:
-        return [step for step in self._consumer.steps if isinstance(step, bootsteps.ConsumerStep)]
+        own = (step for step in self._consumer.steps if isinstance(step, bootsteps.ConsumerStep))
+        return [step for step in own if not isinstance(step, GossipStep)]
 
     def start(self) -> None:
         """Start the thread if there is anything to drain."""
