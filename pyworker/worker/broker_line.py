@@ -132,10 +132,11 @@ class BrokerLine:
     def _run(self) -> None:
         wait_s = _FIRST_RETRY_S
         while self._is_needed():
-            connection, begun_s = None, time.monotonic()
+            connection, connected_s = None, math.inf
             try:
                 connection = keep_to_one_connection(self._connect())
                 connection.connect()
+                connected_s = time.monotonic()
                 self._serve(connection)
                 connection.release()
             except Exception as error:  # whatever the transport raises, the line comes back
@@ -143,7 +144,7 @@ class BrokerLine:
                     # Without a word to the server: it may be gone, and its answer would be waited for.
                     with contextlib.suppress(Exception):
                         connection.collect()
-                if time.monotonic() - begun_s > _LONGEST_RETRY_S:
+                if time.monotonic() - connected_s > wait_s:
                     wait_s = _FIRST_RETRY_S  # it was a good connection
                 self._let_go()
                 if self._seats:
