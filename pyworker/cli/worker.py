@@ -205,11 +205,33 @@ def _run(app: Any, options: WorkerOptions, context: CliContext) -> int:
     except ImproperlyConfigured as error:
         context.echo_error(f"Error: {error}")
         return 1
+    except OSError as error:
+        option = _option_of(error, options)
+        if option is None:
+            raise
+        context.echo_error(f"Error: Invalid value for {option}: {os.fsdecode(error.filename)!r}: {error.strerror}")
+        return 1
     except Exception as error:
         if not (isinstance(error, SecurityError) or is_security_error(error)):
             raise
         context.echo_error(str(error))
         return 1
+
+
+def _option_of(error: OSError, options: WorkerOptions) -> str | None:
+    """Return the option whose file could not be opened, None if it was another one."""
+    if not isinstance(error.filename, (str, bytes)):
+        return None
+    path = os.path.abspath(os.fsdecode(error.filename))
+    for option, value in (
+        ("--pidfile", options.pidfile),
+        ("-f/--logfile", options.logfile),
+        ("-S/--statedb", options.statedb),
+    ):
+        # A database may be kept in several files: the option's value and an ending.
+        if value and path.startswith(os.path.abspath(value)):
+            return option
+    return None
 
 
 def _fill_from_settings(given: dict[str, Any], app: Any) -> None:

@@ -166,6 +166,9 @@ def test_option_that_cannot_be_used_is_named(
         (("--autoscale", "few"), r"(?i)autoscale"),
         (("-B",), r"(?i)beat"),
         (("-P", "eventlet"), r"(?i)(eventlet|pool)"),
+        (("--pidfile", "/nowhere/pid"), r"Invalid value for --pidfile: '/nowhere/pid': No such file"),
+        (("-f", "/nowhere/log"), r"Invalid value for -f/--logfile: '/nowhere/log': No such file"),
+        (("-S", "/nowhere/state"), r"Invalid value for -S/--statedb: '/nowhere/state.*': No such file"),
     ],
 )
 def test_option_out_of_range_or_without_effect_is_refused(
