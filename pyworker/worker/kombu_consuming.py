@@ -8,7 +8,9 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from contextlib import suppress
 from itertools import count
+from queue import Empty
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from kombu.transport.virtual import Channel as VirtualChannel
@@ -225,8 +227,19 @@ class Consuming:
 
     def close(self) -> None:
         """End in order: nothing more is taken, and what is held here goes back."""
+        self._finish_read()
         self._pause()
         self._return_hoard()
+
+    def _finish_read(self) -> None:
+        """Take what a read in progress brings.
+
+        On Redis one waits at the server, and gets what is given back here. kombu asks for its answer when it closes the
+        channel, and by then there is no consumer to take the message, which is in no list any more.
+        """
+        if getattr(self._channel, "_in_poll", None):
+            with suppress(Empty):
+                self._channel._brpop_read()
 
 
 def _is_quorum(consumer: Any) -> bool:
