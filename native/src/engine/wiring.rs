@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mio::{Poll, Waker};
 
 use crate::broker::Broker;
-use crate::broker::amqp::AmqpBroker;
+use crate::broker::amqp::{AmqpBroker, Patience};
 use crate::broker::kombu::KombuBroker;
 use crate::broker::redis::RedisBroker;
 use crate::broker::sqlite::SqliteBroker;
@@ -44,7 +44,9 @@ pub fn build(config: EngineConfig, fork_server: OwnedFd) -> Result<(Node, Arc<Sh
     // A result store in the broker's own file shares its thread and its commits.
     let mut session = None;
     let broker: Box<dyn Broker> = match &config.broker {
-        BrokerConfig::Amqp(amqp) => Box::new(AmqpBroker::new(amqp.clone(), Arc::clone(&clock))?),
+        BrokerConfig::Amqp(amqp) => {
+            Box::new(AmqpBroker::new(amqp.clone(), Patience::of(&config.tasks), Arc::clone(&clock))?)
+        }
         BrokerConfig::Kombu(kombu) => Box::new(KombuBroker::new(kombu.clone())),
         BrokerConfig::Redis(redis) => Box::new(RedisBroker::new(RedisBrokerConfig::clone(redis), Arc::clone(&clock))),
         BrokerConfig::Sqlite(sqlite) => {

@@ -4,12 +4,13 @@
 
 mod channels;
 mod own;
+mod versions;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pyworker_native::broker::Broker;
-use pyworker_native::broker::amqp::AmqpBroker;
+use pyworker_native::broker::amqp::{AmqpBroker, Patience};
 use pyworker_native::clock::SystemClock;
 use pyworker_native::config::RetryPolicy;
 use pyworker_native::config::amqp::{AmqpAddress, AmqpBrokerConfig, AmqpQueue, Failover};
@@ -93,7 +94,7 @@ impl RabbitmqFactory {
 }
 
 pub fn make(config: AmqpBrokerConfig) -> Box<dyn Broker> {
-    Box::new(AmqpBroker::new(config, Arc::new(SystemClock)).expect("the configuration is sound"))
+    Box::new(AmqpBroker::new(config, Patience::default(), Arc::new(SystemClock)).expect("the configuration is sound"))
 }
 
 impl BrokerFactory for RabbitmqFactory {

@@ -31,13 +31,22 @@ struct Consumer {
     confirmed: bool,
 }
 
+/// Encoded arguments of a queue's consumers.
+#[derive(Debug, Default)]
+pub(super) struct ConsumerArguments {
+    /// For every server.
+    pub(super) plain: Vec<u8>,
+    /// For those that may be asked for patience, where they differ.
+    pub(super) patient: Option<Vec<u8>>,
+}
+
 #[derive(Debug)]
 struct Queue {
     name: String,
     no_ack: bool,
     /// It goes with its last consumer, and what is in it too.
     is_kept_by_us: bool,
-    arguments: Vec<u8>,
+    arguments: ConsumerArguments,
     active: bool,
     consumer: Option<Consumer>,
     buffer: VecDeque<Delivered>,
@@ -54,11 +63,13 @@ pub(super) struct Consumers {
     /// because they come from the queues and not from the channel.
     pub(super) limits_sent: VecDeque<bool>,
     idle_since_ns: Option<MonotonicNs>,
+    /// The server may be asked for patience.
+    pub(super) server_takes_timeouts: bool,
 }
 
 impl Consumers {
     /// A further queue, the last by index. `is_kept_by_us`: it goes with its last consumer.
-    pub(super) fn add(&mut self, queue: &AmqpQueue, is_kept_by_us: bool, arguments: Vec<u8>) {
+    pub(super) fn add(&mut self, queue: &AmqpQueue, is_kept_by_us: bool, arguments: ConsumerArguments) {
         self.queues.push(Queue {
             name: queue.name.clone(),
             no_ack: queue.no_ack,
@@ -166,7 +177,9 @@ impl Consumers {
         let queue = &mut self.queues[index];
         write_qos(out, CHANNEL, prefetch as u16);
         self.limits_sent.push_back(false);
-        write_consume(out, CHANNEL, &queue.name, &format!("pyw-{index}-{serial}"), queue.no_ack, &queue.arguments);
+        let ConsumerArguments { plain, patient } = &queue.arguments;
+        let arguments = patient.as_ref().filter(|_| self.server_takes_timeouts).unwrap_or(plain);
+        write_consume(out, CHANNEL, &queue.name, &format!("pyw-{index}-{serial}"), queue.no_ack, arguments);
         let old = queue.consumer.replace(Consumer { serial, prefetch, unacked: 0, confirmed: false });
         if let Some(old) = old {
             write_cancel(out, CHANNEL, &format!("pyw-{index}-{}", old.serial));
@@ -267,7 +280,7 @@ mod tests {
         for (name, is_kept_by_us) in [("a", false), ("b", false), ("kept", true)] {
             let name = name.to_owned();
             let queue = AmqpQueue { name, no_ack: false, arguments: Vec::new(), delay_key: None };
-            consumers.add(&queue, is_kept_by_us, Vec::new());
+            consumers.add(&queue, is_kept_by_us, ConsumerArguments::default());
         }
         consumers.follow(2, &mut Vec::new());
         consumers

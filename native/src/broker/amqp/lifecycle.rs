@@ -4,6 +4,7 @@ use mio::Registry;
 
 use super::consumers::CHANNEL;
 use super::handshake::ServerInfo;
+use super::patience::takes_argument;
 use super::reconnect::PROBE_INTERVAL_NS;
 use super::topology::write_declaration;
 use super::{AmqpBroker, DECLARING, REOPEN_FIRST_NS, Stage};
@@ -23,6 +24,7 @@ impl AmqpBroker {
 
     /// Connected: declare everything, each declaration right behind the one before.
     pub(super) fn on_opened(&mut self, server: ServerInfo) -> Result<()> {
+        self.consumers.server_takes_timeouts = takes_argument(&server);
         self.server = server;
         self.stage = Stage::Declaring;
         write_channel_open(&mut self.connection.output, DECLARING);
@@ -40,7 +42,11 @@ impl AmqpBroker {
     pub(super) fn on_declared(&mut self, events: &mut Vec<BrokerEvent>) {
         if self.stage == Stage::Declaring {
             self.stage = Stage::Consuming;
-            self.counters.reconnects += u64::from(self.reconnect.on_connected());
+            let is_first = !self.reconnect.on_connected();
+            self.counters.reconnects += u64::from(!is_first);
+            if is_first && let Some(text) = self.patience.warning(&self.server, &self.config) {
+                events.push(BrokerEvent::Degraded { text });
+            }
             self.open_channel();
             events.push(BrokerEvent::Connected);
         }

@@ -22,6 +22,7 @@ mod frames;
 pub(crate) mod handshake;
 mod lifecycle;
 mod parking;
+mod patience;
 mod reconnect;
 pub(crate) mod topology;
 mod unacked;
@@ -32,9 +33,10 @@ use mio::{Registry, Token};
 
 use self::assembly::Assembly;
 use self::connection::AmqpConnection;
-use self::consumers::{CHANNEL, Consumers};
+use self::consumers::{CHANNEL, ConsumerArguments, Consumers};
 use self::handshake::ServerInfo;
 use self::parking::Parking;
+pub use self::patience::Patience;
 use self::reconnect::Reconnect;
 use self::topology::{subject, table_of, write_declaration};
 use self::unacked::Unacked;
@@ -67,6 +69,12 @@ fn keeps_its_queue(declarations: &[Declaration], name: &str) -> bool {
         .any(|one| matches!(one, Declaration::Queue { name: declared, auto_delete: true, .. } if declared == name))
 }
 
+fn consumer_arguments(patience: Patience, declared: &[Declaration], queue: &AmqpQueue) -> Result<ConsumerArguments> {
+    let plain = table_of(&queue.arguments)?;
+    let patient = patience.arguments(declared, &queue.name, &plain)?;
+    Ok(ConsumerArguments { plain, patient })
+}
+
 /// The RabbitMQ broker.
 #[derive(Debug)]
 pub struct AmqpBroker {
@@ -84,6 +92,7 @@ pub struct AmqpBroker {
     unacked: Unacked,
     adoption: Adoption,
     parking: Parking,
+    patience: Patience,
     assembly: Option<Assembly>,
     demand: u32,
     /// Deliveries that the engine holds.
@@ -101,12 +110,12 @@ pub struct AmqpBroker {
 }
 
 impl AmqpBroker {
-    /// A broker that does nothing until it is started.
+    /// A broker that does nothing until it is started; `patience` is what its tasks need of the server's.
     ///
     /// # Errors
     ///
     /// `Malformed` when an argument of a declaration has no form in AMQP.
-    pub fn new(config: AmqpBrokerConfig, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub fn new(config: AmqpBrokerConfig, patience: Patience, clock: Arc<dyn Clock>) -> Result<Self> {
         let mut scratch = Vec::new();
         for declaration in config.declarations.iter().chain(&config.delay_declarations) {
             write_declaration(&mut scratch, DECLARING, declaration)
@@ -115,7 +124,8 @@ impl AmqpBroker {
         }
         let mut consumers = Consumers::default();
         for queue in &config.queues {
-            consumers.add(queue, keeps_its_queue(&config.declarations, &queue.name), table_of(&queue.arguments)?);
+            let arguments = consumer_arguments(patience, &config.declarations, queue)?;
+            consumers.add(queue, keeps_its_queue(&config.declarations, &queue.name), arguments);
         }
         Ok(Self {
             clock,
@@ -130,6 +140,7 @@ impl AmqpBroker {
             unacked: Unacked::default(),
             adoption: Adoption::default(),
             parking: Parking::new(&config),
+            patience,
             assembly: None,
             demand: 0,
             held: 0,
@@ -350,9 +361,10 @@ impl Broker for AmqpBroker {
             .ok()
             .filter(|index| *index < u16::MAX)
             .ok_or_else(|| Error::new(ErrorKind::Config, "queues: more than 65535 queues"))?;
+        let arguments = consumer_arguments(self.patience, &declarations, &queue)?;
         let missing = declarations.into_iter().filter(|one| !self.config.declarations.contains(one));
         let missing: Vec<Declaration> = missing.collect();
-        self.consumers.add(&queue, keeps_its_queue(&missing, &queue.name), table_of(&queue.arguments)?);
+        self.consumers.add(&queue, keeps_its_queue(&missing, &queue.name), arguments);
         self.parking.add_queue(queue.delay_key.clone());
         self.config.queues.push(queue);
         for declaration in missing {
