@@ -91,3 +91,22 @@ build_extension() {
     PATH="$PWD/$VENV/bin:$PATH" MATURIN_PEP517_ARGS="--locked" "$VENV/bin/python" -m pip install -q --disable-pip-version-check \
         --no-deps --no-build-isolation --editable .
 }
+
+# debian_root SUITE PACKAGES FOLDER: packages of another Debian suite and all they need, unpacked and not installed.
+debian_root() {
+    local suite=$1 packages=$2 root=$3 uri
+    command -v apt-get >/dev/null || return 1
+    uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -E '/debian/?$' | head -n 1)
+    [ -n "$uri" ] || return 1
+    mkdir -p "$root"/apt/{lists/partial,archives/partial} "$root/root"
+    : >"$root/apt/status"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $uri $suite main" >"$root/apt/sources.list"
+    local apt=(apt-get -qq -o "Dir::Etc::sourcelist=$root/apt/sources.list" -o Dir::Etc::sourceparts=-
+        -o "Dir::State::lists=$root/apt/lists" -o "Dir::State::status=$root/apt/status"
+        -o "Dir::Cache::archives=$root/apt/archives" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
+        -o APT::Sandbox::User=root -o Debug::NoLocking=1)
+    "${apt[@]}" update && "${apt[@]}" install -y --download-only --no-install-recommends $packages >/dev/null || return 1
+    local archive
+    for archive in "$root"/apt/archives/*.deb; do dpkg-deb -x "$archive" "$root/root"; done
+    rm -rf "$root/apt"
+}

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -134,6 +135,32 @@ def kafka() -> Iterator[int]:
         subprocess.run(form, check=True, stdout=subprocess.DEVNULL, cwd=folder)
         with running([*in_folder, "kafka.Kafka", str(settings)], port, directory=folder):
             yield port
+
+
+@contextmanager
+def consul() -> Iterator[int]:
+    """Run a private Consul of one node, its data in memory; gives the port of its HTTP interface."""
+    _library("consul", "python-consul2")
+    program = _SERVERS / "consul" / "root" / "usr" / "bin" / "consul"
+    if not program.exists():
+        raise Missing("no Consul; scripts/install_conformance fetches it where there is apt-get")
+    port = free_port()
+    inner = {name: free_port() for name in ("serf-lan-port", "serf-wan-port", "server-port")}
+    command = [
+        str(program), "agent", "-dev", "-bind=127.0.0.1", "-client=127.0.0.1", "-node=conformance", "-log-level=err",
+        f"-http-port={port}", "-dns-port=-1", "-grpc-port=-1", *(f"-{name}={value}" for name, value in inner.items()),
+    ]  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder, running(command, port, directory=folder):
+        eventually(lambda: _has_leader(port), deadline_s=90.0, what="Consul has a leader")
+        yield port
+
+
+def _has_leader(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/status/leader", timeout=20) as answer:
+            return answer.read().strip() not in (b"", b'""')
+    except OSError:
+        return False
 
 
 @contextmanager

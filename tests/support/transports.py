@@ -142,12 +142,20 @@ def _pubsub(stack: ExitStack) -> Place:
 
 def _mongodb(stack: ExitStack) -> Place:
     port = stack.enter_context(emulators.mongodb())
-    return Place(f"mongodb://127.0.0.1:{port}/tasks", {"broker_transport_options": {"polling_interval": 0.1}})
+    return Place(
+        f"mongodb://127.0.0.1:{port}/tasks", {"broker_transport_options": {"polling_interval": 0.1}},
+        transport="own_mongodb:PlainMongodb",
+    )  # fmt: skip
 
 
 def _kafka(stack: ExitStack) -> Place:
     port = stack.enter_context(emulators.kafka())
     return Place(f"confluentkafka://127.0.0.1:{port}/", {"broker_transport_options": {"wait_time_seconds": 1}})
+
+
+def _consul(stack: ExitStack) -> Place:
+    port = stack.enter_context(emulators.consul())
+    return Place(f"consul://127.0.0.1:{port}", {"broker_transport_options": {"polling_interval": 0.1}})
 
 
 def _pyro(stack: ExitStack) -> Place:
@@ -180,8 +188,9 @@ TRANSPORTS = (
     Transport("ZooKeeper", _zookeeper, has_fanout=False, is_smoke=True),
     Transport("Azure Storage Queues (Azurite)", _azure_storage, has_fanout=False, is_smoke=True),
     Transport("Google Pub/Sub (its emulator)", _pubsub, is_smoke=True),
-    Transport("MongoDB (mongo-java-server)", _mongodb, is_smoke=True),
+    Transport("MongoDB (mongo-java-server, without fan-out)", _mongodb, has_fanout=False, is_smoke=True),
     Transport("Kafka", _kafka, has_fanout=False, is_smoke=True),
+    Transport("Consul", _consul, has_fanout=False, is_smoke=True),
     Transport("Pyro", _pyro, has_fanout=False, is_smoke=True),
 )
 
