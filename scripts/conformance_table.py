@@ -25,8 +25,12 @@ def main() -> None:
         rows.setdefault(transport, {})[scenario] = outcome
     text = page.read_text()
     pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
-    if not pattern.search(text):
+    before = pattern.search(text)
+    if before is None:
         sys.exit(f"{page}: the markers of the generated part are missing")
+    # Several processes report as they come; rows stay where the page has them.
+    places = re.findall(r"^\| (.+?) \|", before[0], re.MULTILINE)
+    rows = dict(sorted(rows.items(), key=lambda row: places.index(row[0]) if row[0] in places else len(places)))
     page.write_text(pattern.sub(lambda _: f"{BEGIN}\n{table(rows)}\n{END}", text))
 
 
