@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: soak help setup demo test test-rust conformance lint format bench bench-micro wheel wheels test-wheels sdist check-wheel fuzz compat chaos profile lock clean redis-versions
+.PHONY: soak help setup demo test test-rust conformance lint format bench bench-micro wheel wheels test-wheels sdist check-wheel fuzz compat chaos profile lock clean redis-versions rabbitmq-versions
 
 PYTHON ?= python3
 VENV := .venv
@@ -70,10 +70,15 @@ compat: setup ## The adapter's and the lanes' tests on celery 5.3 to 5.7 (COMPAT
 
 chaos: setup ## The long chaos tests: everything is killed at random, nothing may be lost
 	@$(BIN)/pytest -p no:benchmark -q --timeout 7200 tests/chaos --chaos-long $(PYTEST_ARGS)
+	@$(BIN)/pytest -p no:benchmark -q -s --timeout 7200 tests/interop/test_rabbitmq_drops.py tests/interop/test_rabbitmq.py \
+		-k "work_goes_on or short_of_memory" --chaos-long $(PYTEST_ARGS)
 	@PYWORKER_POWER_CUTS=300 $(CARGO_TEST) --test power_cut
 
 redis-versions: setup ## The tests of Redis on other servers, 6.0 to 8 and Valkey, downloaded outside the tree (VERSIONS="redis-6.0" narrows)
 	@scripts/redis_versions
+
+rabbitmq-versions: setup ## The tests of RabbitMQ on the server of a newer Debian, unpacked outside the tree; root only (SUITES="trixie")
+	@scripts/rabbitmq_versions
 
 soak: setup ## Work at 2,000 tasks/s with failures, reconnections and replaced children; memory, descriptors and keys stay flat (SOAK_SECONDS, default 120)
 	@$(BIN)/python -m bench.soak

@@ -116,14 +116,19 @@ def half_open(gate: TcpGate, node: PrivateRabbitmq) -> None:
     gate.freeze()
 
 
-def restart(gate: TcpGate, node: PrivateRabbitmq) -> None:
+def server_restart(gate: TcpGate, node: PrivateRabbitmq) -> None:
+    node.restart_server()
+
+
+def node_restart(gate: TcpGate, node: PrivateRabbitmq) -> None:
     node.stop_node()
     node.start_node()
 
 
 @pytest.mark.parametrize(
     ("drop", "long_rounds", "short_rounds"),
-    [(reset, 200, 3), (half_open, 200, 1), (restart, 200, 1)],
+    # A whole node takes seconds of processor time to start.
+    [(reset, 200, 3), (half_open, 200, 1), (server_restart, 200, 2), (node_restart, 50, 1)],
 )
 def test_work_goes_on_after(
     drop: Callable[[TcpGate, PrivateRabbitmq], None],

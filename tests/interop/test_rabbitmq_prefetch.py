@@ -45,7 +45,8 @@ def test_retries_and_times_while_the_pool_grows(stage: ConformanceStage) -> None
     eventually(lambda: len(host.consuming()) == 1, deadline_s=60, what="the server lists the consumer")
     channels = [one for one in host.node.manage("GET", "channels") if one.get("vhost") == host.name]
     assert channels
-    assert {one["global_prefetch_count"] for one in channels} == {0}
+    # Newer servers know no such thing.
+    assert {one.get("global_prefetch_count", 0) for one in channels} == {0}
     assert max(one["consumer_count"] for one in channels) >= 1
     stage.notebook.open_gate("gate")
     assert [stage.get(result) for result in [*held, *delayed]] == [None] * 3 + list(range(5))

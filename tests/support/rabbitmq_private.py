@@ -91,6 +91,11 @@ class PrivateRabbitmq(RabbitmqServer):
         self.close_console()
         super().stop()
 
+    def restart_server(self) -> None:
+        """Stop the server and start it again in its virtual machine, as ``stop_app`` and ``start_app`` do."""
+        for step in ("stop", "start"):
+            assert self.evaluate(f"rabbit:{step}()") == "{value,ok,[]}"
+
     def delete_queue(self, name: str = "celery") -> None:
         """Delete a queue with everything in it."""
         with Connection(self.url()) as connection:

@@ -163,6 +163,9 @@ class RabbitmqHost:
             if error.code != 404:
                 raise
             return {}
+        # Newer servers name the default type as well.
+        if found["arguments"].get("x-queue-type") == "classic":
+            del found["arguments"]["x-queue-type"]
         return found
 
     def waiting(self, name: str = "celery") -> int:

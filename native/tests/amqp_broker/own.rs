@@ -154,7 +154,10 @@ fn large_messages_come_whole(factory: &mut RabbitmqFactory) {
         driver.delivered.iter().map(|incoming| incoming.content.as_ref().unwrap().body()).collect();
     assert_eq!(bodies, [text.as_bytes(), b""]);
     let headers = String::from_utf8(driver.delivered[0].content.as_ref().unwrap().headers().to_vec()).unwrap();
-    assert!(headers.contains(r#""big": 9007199254740993, "empty": [], "none": {}, "float": 0.5"#), "{headers}");
+    // RabbitMQ 4 sorts them.
+    for pair in [r#""big": 9007199254740993"#, r#""empty": []"#, r#""none": {}"#, r#""float": 0.5"#] {
+        assert!(headers.contains(pair), "{headers}");
+    }
     driver.settle_all(Settlement::Ack);
     driver.stop();
 }
