@@ -45,8 +45,10 @@ class Autoscaler:
     def qty(self) -> int:
         """Tasks that run or wait for the pool."""
         counters = self.engine.counters()
-        if counters.get("received", 0) != self._received:
-            self._received = counters["received"]
+        # An engine that has stopped counts nothing.
+        received = counters.get("received", self._received)
+        if received != self._received:
+            self._received = received
             self._needed_at_s = time.monotonic()
         return counters.get("pending", 0)
 

@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pyworker.worker.draining import Drain
+from pyworker.worker.liveness import hanging_up_after
 from pyworker.worker.redis_line import deliver_what_was_read, keep_to_one_connection, was_cut
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ logger = logging.getLogger("celery.worker")
 
 _FIRST_RETRY_S = 0.5
 _LONGEST_RETRY_S = 15.0
+#: A part has to be open after this long.
+_OPENING_S = 15.0
 #: A part that failed so often in a row may be held up by the connection after all (a demoted primary).
 _FAILURES_PER_CONNECTION = 6
 
@@ -187,7 +190,9 @@ class BrokerLine:
         is_any_new = False
         for seat in list(self._seats):
             if not seat.is_open and now_s >= seat.not_before_s:
-                seat.is_open = self._attempt(seat, connection, seat.part.open) is not None
+                # The server is asked for much here, and one that is gone without a word never answers.
+                with hanging_up_after(_OPENING_S, connection):
+                    seat.is_open = self._attempt(seat, connection, seat.part.open) is not None
                 is_any_new |= seat.is_open
         return is_any_new
 

@@ -32,9 +32,11 @@ def autoscaler_class(name: Any, pool: EnginePool) -> type:
         def qty(self) -> int:
             """Tasks that run or wait for the pool."""
             counters = pool.counters()
-            if counters.get("received", 0) != self._received and hasattr(self, "on_task_received"):
+            # An engine that has stopped counts nothing.
+            received = counters.get("received", self._received)
+            if received != self._received and hasattr(self, "on_task_received"):
                 # Upstream's consumer tells of every message; once a look is enough for a pause of 30 s.
-                self._received = counters["received"]
+                self._received = received
                 self.on_task_received(None)
             return counters.get("pending", 0)
 

@@ -77,3 +77,15 @@ def test_bounds_are_read(text: str, expected: tuple[int, int]) -> None:
 def test_bad_bounds_are_refused(text: str) -> None:
     with pytest.raises(ValueError):
         bounds(text)
+
+
+def test_an_engine_that_has_stopped_counts_nothing_and_nothing_is_scaled() -> None:
+    class Stopped(Counting):
+        def counters(self) -> dict[str, int]:
+            return {}
+
+    engine = Counting(received=3)
+    looking = scaler(engine)
+    assert looking.qty == 0
+    looking.engine = cast("Any", Stopped())
+    assert looking.qty == 0
