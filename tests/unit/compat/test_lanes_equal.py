@@ -149,7 +149,7 @@ def define(app: Celery, seen: list[Any]) -> None:
     def unencodable(kind: str) -> Any:
         circle: list[Any] = []
         circle.append(circle)
-        return {"object": [object], "circle": circle, "digits": 10**5000, "deep": _nested(2000)}[kind]
+        return {"object": [object], "circle": circle, "digits": 10**5000, "deep": _nested(100_000)}[kind]
 
     @app.task(shared=False, bind=True, name="calls_itself")
     def calls_itself(self: Any, depth: int = 2) -> int:
