@@ -55,8 +55,7 @@ def test_on_redis_where_results_are_too(library: str, options: tuple[str, ...]) 
             use(stage)
             ports = connections(stage.worker, stage.server.port)
             assert not local_ports(stage.worker.family()[1:], stage.server.port), "a child holds a connection"
-        listed = {int(entry["addr"].rpartition(":")[2]) for entry in stage.redis.client_list()}
-        assert set(ports) <= listed
+            assert set(ports) <= {int(entry["addr"].rpartition(":")[2]) for entry in stage.redis.client_list()}
 
 
 def test_of_a_node_with_neighbours() -> None:
