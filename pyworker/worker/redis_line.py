@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 #: Only kombu's own: a subclass may have reasons for the connections it opens.
 _KNOWN = ("Transport", "SentinelTransport")
+#: An answer comes within this, unless ``socket_timeout`` says otherwise: a server that is gone without a word would
+#: hold up remote control for as long as the system goes on sending.
+_ANSWER_S = 10.0
 
 
 def keep_to_one_connection(connection: Any) -> Any:
@@ -147,6 +150,8 @@ def _line_transport(base: type[Any]) -> type[Any]:
             # The asynchronous kind tells the channel when it is cut.
             parameters = super()._connparams(asynchronous=True)
             parameters["connection_class"] = _line_connection(parameters["connection_class"])
+            if parameters.get("socket_timeout") is None:
+                parameters["socket_timeout"] = _ANSWER_S
             return parameters
 
         @property
