@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pyworker.worker.draining import Drain
-from pyworker.worker.liveness import hanging_up_after
+from pyworker.worker.liveness import bound_answers
 from pyworker.worker.redis_line import deliver_what_was_read, keep_to_one_connection, was_cut
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ logger = logging.getLogger("celery.worker")
 
 _FIRST_RETRY_S = 0.5
 _LONGEST_RETRY_S = 15.0
-#: A part has to be open after this long.
-_OPENING_S = 15.0
 #: A part that failed so often in a row may be held up by the connection after all (a demoted primary).
 _FAILURES_PER_CONNECTION = 6
 
@@ -137,7 +135,7 @@ class BrokerLine:
         while self._is_needed():
             connection, connected_s = None, math.inf
             try:
-                connection = keep_to_one_connection(self._connect())
+                connection = bound_answers(keep_to_one_connection(self._connect()))
                 connection.connect()
                 connected_s = time.monotonic()
                 self._serve(connection)
@@ -190,9 +188,7 @@ class BrokerLine:
         is_any_new = False
         for seat in list(self._seats):
             if not seat.is_open and now_s >= seat.not_before_s:
-                # The server is asked for much here, and one that is gone without a word never answers.
-                with hanging_up_after(_OPENING_S, connection):
-                    seat.is_open = self._attempt(seat, connection, seat.part.open) is not None
+                seat.is_open = self._attempt(seat, connection, seat.part.open) is not None
                 is_any_new |= seat.is_open
         return is_any_new
 

@@ -1,4 +1,4 @@
-"""Kombu connections beside the engine's own: signs of life, and an end that does not wait for a server that is gone."""
+"""Kombu connections beside the engine's own: signs of life, and no endless waits for a server that is gone."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 #: Signs of life in one interval, and looks whether one is due.
 _RATE, _LOOKS = 2, 4
+#: An answer comes within this, unless the transport's options say otherwise.
+ANSWER_S = 10
 
 
 def check_interval_s(connection: Any, longest_s: float) -> float:
@@ -35,6 +37,16 @@ def give_sign_of_life(connection: Any) -> None:
     """
     if connection.supports_heartbeats and connection.get_heartbeat_interval():
         connection.heartbeat_check(_RATE)
+
+
+def bound_answers(connection: Any) -> Any:
+    """Have an AMQP connection, not opened yet, break when an answer takes too long; returns it.
+
+    Signs of life cannot tell that a server is gone while their thread waits for its answer to something else.
+    """
+    if connection.transport.driver_name == "py-amqp":
+        connection.transport_options = {"read_timeout": ANSWER_S, **(connection.transport_options or {})}
+    return connection
 
 
 @contextlib.contextmanager

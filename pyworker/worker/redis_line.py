@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from kombu.transport import redis
 
+from pyworker.worker.liveness import ANSWER_S
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: Only kombu's own: a subclass may have reasons for the connections it opens.
 _KNOWN = ("Transport", "SentinelTransport")
-#: An answer comes within this, unless ``socket_timeout`` says otherwise: a server that is gone without a word would
-#: hold up remote control for as long as the system goes on sending.
-_ANSWER_S = 10.0
 
 
 def keep_to_one_connection(connection: Any) -> Any:
@@ -151,7 +150,8 @@ def _line_transport(base: type[Any]) -> type[Any]:
             parameters = super()._connparams(asynchronous=True)
             parameters["connection_class"] = _line_connection(parameters["connection_class"])
             if parameters.get("socket_timeout") is None:
-                parameters["socket_timeout"] = _ANSWER_S
+                # A server that is gone without a word would hold up everybody as long as the system goes on sending.
+                parameters["socket_timeout"] = ANSWER_S
             return parameters
 
         @property

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 from kombu import Connection, Exchange, Producer
 
 from pyworker.worker.broker_line import BrokerLine, LinePart
+from support.rabbitmq_server import RabbitmqHost
 from support.redis_server import RedisServer
 from support.tcp_gate import TcpGate
 from support.waiting import eventually
@@ -17,22 +19,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class Teller(LinePart):
-    """Publishes at each turn, as events do."""
+class Asker(LinePart):
+    """Waits for an answer of the server's at each turn, as who declares or publishes does."""
 
-    name = "teller"
+    name = "asker"
 
     def __init__(self) -> None:
         self.opened = 0
-        self.told = 0
+        self.answered = 0
         self.is_lost = threading.Event()
 
     def open(self, connection: Any) -> None:
         self.opened += 1
 
     def turn(self, connection: Any) -> bool:
-        Producer(connection.default_channel, Exchange("tell", type="fanout"), auto_declare=False).publish({"told": 1})
-        self.told += 1
+        exchange = Exchange("told", type="fanout")
+        exchange(connection.default_channel).declare()
+        Producer(connection.default_channel, exchange, auto_declare=False).publish({})
+        self.answered += 1
         return False
 
     def lost(self) -> None:
@@ -40,21 +44,36 @@ class Teller(LinePart):
 
 
 @pytest.fixture
-def gate() -> Iterator[TcpGate]:
-    with RedisServer() as server, TcpGate(server.port) as opened:
-        yield opened
+def redis_url() -> Iterator[str]:
+    with RedisServer() as server:
+        yield server.url
 
 
-def test_the_line_comes_back_from_a_connection_that_carries_nothing(gate: TcpGate) -> None:
-    teller = Teller()
-    line = BrokerLine(lambda: Connection(f"redis://127.0.0.1:{gate.port}/0"))
-    line.add(teller)
-    try:
-        eventually(lambda: teller.told > 0, deadline_s=60)
-        gate.freeze()
-        line.ring()
-        assert teller.is_lost.wait(120)
-        before = teller.told
-        eventually(lambda: teller.opened == 2 and teller.told > before, deadline_s=60)
-    finally:
-        line.remove(teller)
+@pytest.fixture
+def rabbitmq_url() -> Iterator[str]:
+    with RabbitmqHost() as host:
+        yield host.url
+
+
+@pytest.mark.parametrize(
+    "server", ["redis_url", pytest.param("rabbitmq_url", marks=pytest.mark.xdist_group("rabbitmq"))]
+)
+def test_the_line_comes_back_from_a_connection_that_carries_nothing(
+    server: str, request: pytest.FixtureRequest
+) -> None:
+    url: str = request.getfixturevalue(server)
+    port = urlsplit(url).port
+    assert port
+    asker = Asker()
+    with TcpGate(port) as gate:
+        line = BrokerLine(lambda: Connection(url.replace(f":{port}/", f":{gate.port}/")))
+        line.add(asker)
+        try:
+            eventually(lambda: asker.answered > 0, deadline_s=60)
+            gate.freeze()
+            line.ring()
+            assert asker.is_lost.wait(120)
+            before = asker.answered
+            eventually(lambda: asker.opened == 2 and asker.answered > before, deadline_s=60)
+        finally:
+            line.remove(asker)
