@@ -168,7 +168,7 @@ fn a_silent_connection_is_checked_after_the_health_check_interval() {
     let server = RedisServer::start(&[]);
     let mut options = options(&server);
     options.address.health_check_interval_s = 0.000_001;
-    options.address.connect_timeout_s = 0.3;
+    options.address.connect_timeout_s = 1.0;
     let publisher = RedisPublisher::new(options).unwrap();
     publisher.publish(to("celery", 0, b"one")).unwrap();
     server.signal(libc::SIGSTOP);
