@@ -31,8 +31,9 @@ pytestmark = [
 USER = "pyworker test client"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def host() -> Iterator[RabbitmqHost]:
+    """A virtual host for each test: the server goes on listing connections for a moment after they were closed."""
     with RabbitmqHost() as opened:
         opened.add_user(USER)
         yield opened
