@@ -247,3 +247,16 @@ class BrokerLine:
             if seat in self._seats:
                 self._seats.remove(seat)
         seat.left.set()
+
+
+def event_line(app: Any, line: BrokerLine) -> BrokerLine:
+    """Return what a node's events leave by: a line of their own only if they go to another broker.
+
+    Args:
+        app: the application, of either library.
+        line: the node's.
+    """
+    conf = app.conf
+    if (conf.broker_write_url or conf.broker_url) == (conf.broker_read_url or conf.broker_url):
+        return line
+    return BrokerLine(lambda: app.connection_for_write(heartbeat=conf.broker_heartbeat))

@@ -31,7 +31,7 @@ from pyworker.signals import (
 )
 from pyworker.transport.native_paths import BrokerPath, path_of_settings
 from pyworker.worker.broadcasts import Broadcasts, inbox_of
-from pyworker.worker.broker_line import BrokerLine
+from pyworker.worker.broker_line import BrokerLine, event_line
 from pyworker.worker.config import EngineConfig, Lane
 from pyworker.worker.native_child import start_native_child, stop_native_child
 from pyworker.worker.native_config import (
@@ -182,7 +182,7 @@ class NativeWorkerApp(KombuApplication):
         self._deliveries.engine = engine
         self._monitoring = NativeMonitoring(
             self.app, self.hostname, self._options, self.engine_config(), engine, self._deliveries,
-            connect=self.broker_connection, event_line=self._event_line(),
+            connect=self.broker_connection, event_line=event_line(self.app, self.line),
             limits_s=(_seconds(self._options.soft_time_limit_s), _seconds(self._options.time_limit_s)),
         )  # fmt: skip
         backend: Any = self.app.backend
@@ -269,13 +269,6 @@ class NativeWorkerApp(KombuApplication):
         """Return a new kombu connection, not opened yet."""
         connection: Connection = self.app.connection_for_read(heartbeat=self.app.conf.broker_heartbeat)
         return connection
-
-    def _event_line(self) -> BrokerLine:
-        """Return what events leave by: a connection of their own only if they go elsewhere."""
-        conf = self.app.conf
-        if (conf.broker_write_url or conf.broker_url) == (conf.broker_read_url or conf.broker_url):
-            return self.line
-        return BrokerLine(lambda: self.app.connection_for_write(heartbeat=conf.broker_heartbeat))
 
     def control_mailbox(self) -> Mailbox | None:
         """Return the mailbox, None when ``worker_enable_remote_control`` is off."""

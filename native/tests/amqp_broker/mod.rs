@@ -12,12 +12,12 @@ use std::sync::Arc;
 use pyworker_native::broker::Broker;
 use pyworker_native::broker::amqp::{AmqpBroker, Patience};
 use pyworker_native::clock::SystemClock;
-use pyworker_native::config::RetryPolicy;
 use pyworker_native::config::amqp::{AmqpAddress, AmqpBrokerConfig, AmqpQueue, Failover};
 
 use crate::scenarios::{BrokerFactory, Setup, exercise_but};
 use crate::support::rabbitmq_client::{RabbitmqClient, durable};
 use crate::support::rabbitmq_server::RabbitmqServer;
+use crate::support::retries;
 
 /// A message's place is its own promise here: RabbitMQ has no leases, pushes ahead of the demand, and hands
 /// everything out again when a connection is lost.
@@ -75,14 +75,7 @@ impl RabbitmqFactory {
                 .collect(),
             declarations: setup.queues.iter().map(|name| durable(name, self.arguments)).collect(),
             delay_declarations: own::delay_levels(&setup.queues),
-            retry: RetryPolicy {
-                retry: true,
-                retry_on_startup: true,
-                max_retries: None,
-                interval_start_s: 60.0,
-                interval_step_s: 0.0,
-                interval_max_s: 60.0,
-            },
+            retry: retries::after_a_minute(),
             max_message_bytes: 512 << 20,
         }
     }

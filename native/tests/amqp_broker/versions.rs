@@ -4,13 +4,13 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use pyworker_native::config::RetryPolicy;
 use pyworker_native::config::amqp::{AmqpAddress, AmqpBrokerConfig, AmqpQueue, Failover};
 use pyworker_native::wire::amqp::{FieldTable, FieldValue, METHOD, Reader, decode_frame, put_long_string};
 
 use super::make;
 use crate::support::driver::Driver;
 use crate::support::rabbitmq_client::durable;
+use crate::support::retries;
 
 const QUORUM: &str = r#"{"x-queue-type": "quorum"}"#;
 
@@ -113,14 +113,7 @@ fn config(port: u16, queue_arguments: &str) -> AmqpBrokerConfig {
         queues: vec![AmqpQueue { name: "q".into(), no_ack: false, arguments: Vec::new(), delay_key: None }],
         declarations: vec![durable("q", queue_arguments)],
         delay_declarations: Vec::new(),
-        retry: RetryPolicy {
-            retry: true,
-            retry_on_startup: true,
-            max_retries: None,
-            interval_start_s: 60.0,
-            interval_step_s: 0.0,
-            interval_max_s: 60.0,
-        },
+        retry: retries::after_a_minute(),
         max_message_bytes: 1 << 20,
     }
 }

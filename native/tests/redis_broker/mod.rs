@@ -9,12 +9,13 @@ use std::sync::Arc;
 use pyworker_native::broker::Broker;
 use pyworker_native::broker::redis::RedisBroker;
 use pyworker_native::clock::SystemClock;
-use pyworker_native::config::{QueueOrder, RedisBrokerConfig, RetryPolicy};
+use pyworker_native::config::{QueueOrder, RedisBrokerConfig};
 
 use crate::scenarios::{BrokerFactory, Setup, exercise};
 use crate::support::message::envelope;
 use crate::support::redis_client::RedisClient;
 use crate::support::redis_server::RedisServer;
+use crate::support::retries;
 
 pub const SEPARATOR: &str = "\u{6}\u{16}";
 pub const STEPS: [u8; 4] = [0, 3, 6, 9];
@@ -43,14 +44,7 @@ impl RedisFactory {
             unacked_key: "unacked".into(),
             unacked_index_key: "unacked_index".into(),
             owner: setup.owner.clone(),
-            retry: RetryPolicy {
-                retry: true,
-                retry_on_startup: true,
-                max_retries: None,
-                interval_start_s: 0.02,
-                interval_step_s: 0.02,
-                interval_max_s: 0.1,
-            },
+            retry: retries::soon(),
             max_message_bytes: 512 << 20,
         }
     }

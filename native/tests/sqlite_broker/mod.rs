@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use pyworker_native::broker::Broker;
 use pyworker_native::broker::sqlite::SqliteBroker;
 use pyworker_native::clock::SystemClock;
-use pyworker_native::config::{QueueOrder, RetryPolicy};
+use pyworker_native::config::QueueOrder;
 use pyworker_native::sqlite::client::SqliteClient;
 use pyworker_native::sqlite::{SqliteAddress, SqliteBrokerConfig};
 use rusqlite::Connection;
 
 use crate::scenarios::{BrokerFactory, Setup, exercise};
 use crate::support::message::envelope;
+use crate::support::retries;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 pub const STEPS: [u8; 4] = [0, 3, 6, 9];
@@ -79,14 +80,7 @@ impl SqliteFactory {
             queue_order: if setup.round_robin { QueueOrder::RoundRobin } else { QueueOrder::Priority },
             visibility_timeout_s: setup.visibility_timeout_s,
             owner: setup.owner.clone(),
-            retry: RetryPolicy {
-                retry: true,
-                retry_on_startup: true,
-                max_retries: None,
-                interval_start_s: 0.02,
-                interval_step_s: 0.02,
-                interval_max_s: 0.1,
-            },
+            retry: retries::soon(),
             max_message_bytes: 512 << 20,
         }
     }

@@ -6,3 +6,4 @@ pub mod rabbitmq_client;
 pub mod rabbitmq_server;
 pub mod redis_client;
 pub mod redis_server;
+pub mod retries;

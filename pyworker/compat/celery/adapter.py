@@ -28,7 +28,7 @@ from pyworker.compat.celery.urls import require_urls
 from pyworker.compat.celery.versions import require_supported
 from pyworker.compat.celery.worker_facade import make_worker
 from pyworker.worker.added_queues import AddedQueues
-from pyworker.worker.broker_line import BrokerLine
+from pyworker.worker.broker_line import BrokerLine, event_line
 from pyworker.worker.config import (
     EngineConfig,
     Lane,
@@ -178,7 +178,7 @@ class CeleryWorkerApp(KombuApplication):
         kind = self.engine_config().broker.kind
         consumer.added_queues = AddedQueues(self.app.connection_for_read, self._worker.hostname, kind)
         consumer.ignores_rate_limits = bool(self.app.conf.worker_disable_rate_limits)
-        self._events = TaskEvents(consumer, names, self._event_line())
+        self._events = TaskEvents(consumer, names, event_line(self.app, self.line))
         self._events.engine = engine
         self._worker.on_events_changed(self._events.update)
         engine.set_revoke_bounds(count=state.revoked.maxlen, life_s=state.revoked.expires)
@@ -279,13 +279,6 @@ class CeleryWorkerApp(KombuApplication):
     def broker_connection(self) -> Any:
         """Return a new kombu connection, not opened yet."""
         return self.app.connection_for_read(heartbeat=self.app.conf.broker_heartbeat)
-
-    def _event_line(self) -> BrokerLine:
-        """Return what events leave by: a connection of their own only if they go elsewhere."""
-        conf = self.app.conf
-        if conf.broker_write_url == conf.broker_read_url:
-            return self.line
-        return BrokerLine(lambda: self.app.connection_for_write(heartbeat=conf.broker_heartbeat))
 
     def control_mailbox(self) -> Mailbox | None:
         """Return Celery's own mailbox, ``None`` when ``worker_enable_remote_control`` is off."""
