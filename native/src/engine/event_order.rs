@@ -53,29 +53,19 @@ impl Node {
         if self.events.held.is_empty() {
             return;
         }
-        for mut held in std::mem::take(&mut self.events.held) {
-            if held.earlier == earlier {
-                match self.earlier_attempt(&held.id, held.retries) {
-                    Some(next) => held.earlier = next,
-                    None => {
-                        self.tell_held(&held);
-                        continue;
-                    }
-                }
-            }
-            self.events.held.push(held);
-        }
+        let mut held = std::mem::take(&mut self.events.held);
+        let told = release_after(&mut held, earlier, |id, retries| self.earlier_attempt(id, retries));
+        self.events.held = held;
+        told.iter().for_each(|held| self.tell_held(held));
     }
 
     /// Tells what is held of one task, or of all, whatever it waits for.
     pub(super) fn release_events_of(&mut self, id: Option<&str>) {
-        for held in std::mem::take(&mut self.events.held) {
-            if id.is_none_or(|id| id == &*held.id) {
-                self.tell_held(&held);
-            } else {
-                self.events.held.push(held);
-            }
-        }
+        let (mut told, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.events.held).into_iter().partition(|held| id.is_none_or(|id| id == &*held.id));
+        self.events.held = kept;
+        told.sort_by_key(|held| held.retries);
+        told.iter().for_each(|held| self.tell_held(held));
     }
 
     fn tell_held(&mut self, held: &HeldEvent) {
@@ -83,5 +73,62 @@ impl Node {
             self.events.reopen(&held.event);
             self.close_event();
         }
+    }
+}
+
+/// Takes out what waited for the end of this attempt; what has to wait for another one on top of that stays, with that
+/// one's name. `earlier_attempt` finds an attempt of a task that is not over and comes before the given one.
+fn release_after(
+    held: &mut Vec<HeldEvent>,
+    earlier: JobHandle,
+    earlier_attempt: impl Fn(&str, u32) -> Option<JobHandle>,
+) -> Vec<HeldEvent> {
+    let mut told = Vec::new();
+    for mut event in std::mem::take(held) {
+        if event.earlier == earlier {
+            match earlier_attempt(&event.id, event.retries) {
+                Some(next) => event.earlier = next,
+                None => {
+                    told.push(event);
+                    continue;
+                }
+            }
+        }
+        held.push(event);
+    }
+    // A third attempt may have been received before the second one's end was heard of.
+    told.sort_by_key(|event| event.retries);
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(earlier: JobHandle, retries: u32, name: &str) -> HeldEvent {
+        HeldEvent { earlier, id: "id".into(), retries, event: name.into() }
+    }
+
+    fn names(events: &[HeldEvent]) -> Vec<&str> {
+        events.iter().filter_map(|held| std::str::from_utf8(&held.event).ok()).collect()
+    }
+
+    #[test]
+    fn attempts_are_told_in_their_order_whatever_was_heard_of_first() {
+        // Jobs 1, 2 and 3 are a task's attempts; 2 and 3 were received, and 2 ended, before the end of 1 was heard of.
+        let mut held = vec![event(1, 1, "received 2"), event(1, 1, "started 2"), event(2, 2, "received 3")];
+        held.push(event(1, 1, "retried 2"));
+        assert!(release_after(&mut held, 2, |_, _| Some(1)).is_empty());
+        let told = release_after(&mut held, 1, |_, _| None);
+        assert_eq!(names(&told), ["received 2", "started 2", "retried 2", "received 3"]);
+        assert!(held.is_empty());
+    }
+
+    #[test]
+    fn what_waits_for_another_attempt_stays() {
+        let mut held = vec![event(1, 1, "received 2"), event(1, 2, "received 3"), event(7, 1, "other")];
+        let told = release_after(&mut held, 1, |_, retries| (retries == 2).then_some(2));
+        assert_eq!(names(&told), ["received 2"]);
+        assert_eq!(held.iter().map(|held| held.earlier).collect::<Vec<_>>(), [2, 7]);
     }
 }
