@@ -11,17 +11,14 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING
 
 from pyworker._native import ChildLink
+from pyworker.worker.child_signals import install_signal_handlers
 from pyworker.worker.memory_limit import MemoryLimit
-from pyworker.worker.signals import CHILD_DUMP_SIGNAL, all_stacks, say
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from pyworker.worker.protocol import TaskRunner, WorkerApp
 
 logger = logging.getLogger("pyworker.child")
@@ -30,9 +27,6 @@ EXIT_OK = 0
 EXIT_FAILURE = 1
 #: The child made room for a fresh one.
 EXIT_RECYCLE = 0x9B
-#: A second signal while the first one's exception was on its way.
-_EXIT_SOFTWARE = 70
-_TERMINATING = ("SIGTERM", "SIGQUIT", "SIGHUP")
 
 
 def run_child(app: WorkerApp, index: int, memory_fd: int, link_fd: int, *, max_memory_kib: int | None = None) -> int:
@@ -87,43 +81,6 @@ def exit_status(request: SystemExit) -> int:
     if request.code is None:
         return EXIT_OK
     return request.code & 0xFF if isinstance(request.code, int) else EXIT_FAILURE
-
-
-def install_signal_handlers(link: ChildLink, runner: TaskRunner) -> None:
-    """Install the handlers of a child, in its main thread, after the library's own initialisation."""
-    remapped = os.environ.get("REMAP_SIGTERM")
-    is_leaving = False
-
-    def leave(number: int, _frame: FrameType | None) -> None:
-        nonlocal is_leaving
-        if is_leaving:
-            os._exit(_EXIT_SOFTWARE)
-        is_leaving = True
-        signal.signal(number, signal.SIG_DFL)
-        # Billiard's code: the low byte, all that a parent sees, is the signal's number.
-        sys.exit(number - 256)
-
-    for name in {*_TERMINATING, remapped} if remapped else _TERMINATING:
-        number = getattr(signal, str(name))
-        # What the library chose to ignore stays ignored; QUIT is the way out where TERM was remapped to it.
-        if signal.getsignal(number) is not signal.SIG_IGN or (remapped and name == "SIGQUIT"):
-            signal.signal(number, leave)
-    if remapped:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    soft_timeout_hit, error = link.soft_timeout_hit, runner.soft_time_limit_error
-
-    def on_soft_timeout(_number: int, _frame: FrameType | None) -> None:
-        if soft_timeout_hit():
-            raise error()
-
-    signal.signal(signal.SIGUSR1, on_soft_timeout)
-    signal.signal(CHILD_DUMP_SIGNAL, _write_stacks)
-
-
-def _write_stacks(_number: int, frame: FrameType | None) -> None:
-    say(f"CHILD {os.getpid()}\n{'=' * 49}\n{all_stacks(frame)}", descriptor=2)
 
 
 def _replace_standard_input() -> None:

@@ -6,12 +6,15 @@ import logging
 import os
 import signal
 import sys
+import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pyworker.worker import child
-from pyworker.worker.child import EXIT_OK, EXIT_RECYCLE, exit_status, install_signal_handlers, work
+from pyworker.worker import child, child_signals
+from pyworker.worker.child import EXIT_OK, EXIT_RECYCLE, exit_status, work
+from pyworker.worker.child_signals import install_signal_handlers
 from pyworker.worker.memory_limit import MemoryLimit
 
 if TYPE_CHECKING:
@@ -148,6 +151,50 @@ def test_soft_limit_is_raised_in_the_marked_task_only() -> None:
         return 98
 
     assert exit_of(body) == 5
+
+
+class LockHitBySignal:
+    """A lock as ``threading.Condition`` uses it; a signal comes when it was just taken."""
+
+    def __init__(self, number: int) -> None:
+        self.is_released = False
+        self.acquire = self.release = lambda: None
+        # Conditions look this up on the instance; no code of Python's runs between them and the handler.
+        self.__enter__ = partial(os.kill, os.getpid(), number)
+
+    def __exit__(self, *_details: object) -> None:
+        self.is_released = True
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_no_lock_is_lost_to_a_signal(number: signal.Signals) -> None:
+    def body() -> int:
+        install_signal_handlers(Link(), Runner())  # type: ignore[arg-type]
+        lock = LockHitBySignal(number)
+        try:
+            with threading.Condition(lock):  # type: ignore[arg-type]
+                # What was put off comes soon.
+                threading.Event().wait()
+        except (SystemExit, SoftLimit):
+            return 5 if lock.is_released else 97
+        return 98
+
+    assert exit_of(body) == 5
+
+
+def test_a_child_that_does_not_get_to_its_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_signals, "_LEAVING_S", 0.05)
+
+    def body() -> int:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        install_signal_handlers(Link(), Runner())  # type: ignore[arg-type]
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            threading.Event().wait()
+        return 98
+
+    assert exit_of(body) == signal.SIGTERM
 
 
 class App:
