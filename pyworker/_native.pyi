@@ -265,6 +265,9 @@ class ChildLink:
     def soft_timeout_hit(self) -> bool:
         """Called by the SIGUSR1 handler: whether the running job is marked for its soft limit; clears the mark."""
 
+    def set_put_off(self, put_off: bool) -> None:
+        """Called by signal handlers: whether the signal is going to come again; a job marked for it ends no sooner."""
+
     def running(self) -> int:
         """The sequence of the job being run, 0 if none."""
 

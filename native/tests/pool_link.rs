@@ -3,6 +3,7 @@
 
 use std::os::fd::AsFd;
 use std::thread;
+use std::time::Duration;
 
 use pyworker_native::clock::monotonic_ns;
 use pyworker_native::pool::child::{ChildEnd, Claim, Waited};
@@ -147,6 +148,31 @@ fn a_doomed_job_waits_for_its_signal_at_the_end() {
     });
     assert_eq!(result.unwrap_err().message(), "the signal came");
     assert!(parent.next_frame(|_| ()).unwrap().is_none(), "a doomed job must not report");
+}
+
+#[test]
+fn a_job_that_survived_its_signal_ends_unless_the_signal_comes_again() {
+    let (mut parent, mut child) = link();
+    assert!(parent.hand_over(&job(b""), 1, 10).unwrap());
+    let (sequence, _) = claim(&mut child).unwrap();
+    let running = child.running_job();
+    assert!(parent.doom(sequence));
+    parent.signalled(sequence);
+    running.set_put_off(true);
+    let mut looks = 0;
+    let finished = child.finish(sequence, Outcome::Success, 0.0, b"", || {
+        looks += 1;
+        match looks {
+            // Longer than a signal that came may take.
+            1 => thread::sleep(Duration::from_millis(1100)),
+            5 => running.set_put_off(false),
+            _ => {}
+        }
+        Ok(())
+    });
+    finished.unwrap();
+    assert_eq!(looks, 5);
+    assert!(!parent.doom(sequence), "it is over");
 }
 
 #[test]

@@ -39,7 +39,7 @@ _LOCK_CODE = frozenset({threading.Condition.__enter__.__code__, threading.Condit
 def install_signal_handlers(link: ChildLink, runner: TaskRunner) -> None:
     """Install the handlers of a child, in its main thread, after the library's own initialisation."""
     remapped = os.environ.get("REMAP_SIGTERM")
-    leave = _Leave()
+    leave = _Leave(link)
     for name in {*_TERMINATING, remapped} if remapped else _TERMINATING:
         number = getattr(signal, str(name))
         # What the library chose to ignore stays ignored; QUIT is the way out where TERM was remapped to it.
@@ -52,7 +52,7 @@ def install_signal_handlers(link: ChildLink, runner: TaskRunner) -> None:
     soft_timeout_hit, error = link.soft_timeout_hit, runner.soft_time_limit_error
 
     def on_soft_timeout(number: int, frame: FrameType | None) -> None:
-        if not _put_off(number, frame) and soft_timeout_hit():
+        if not _put_off(link, number, frame) and soft_timeout_hit():
             raise error()
 
     signal.signal(signal.SIGUSR1, on_soft_timeout)
@@ -62,7 +62,8 @@ def install_signal_handlers(link: ChildLink, runner: TaskRunner) -> None:
 class _Leave:
     """The handler of the terminating signals."""
 
-    def __init__(self) -> None:
+    def __init__(self, link: ChildLink) -> None:
+        self._link = link
         self._is_leaving = False
         self._is_watched = False
 
@@ -72,7 +73,7 @@ class _Leave:
         if not self._is_watched:
             self._is_watched = True
             _start(_end_for_sure, number)
-        if _put_off(number, frame):
+        if _put_off(self._link, number, frame):
             return
         self._is_leaving = True
         signal.signal(number, signal.SIG_DFL)
@@ -80,9 +81,11 @@ class _Leave:
         sys.exit(number - 256)
 
 
-def _put_off(number: int, frame: FrameType | None) -> bool:
+def _put_off(link: ChildLink, number: int, frame: FrameType | None) -> bool:
     """Have a signal come again soon if a lock would be lost now; returns whether that is so."""
-    return frame is not None and frame.f_code in _LOCK_CODE and _start(_send_again, number)
+    is_put_off = frame is not None and frame.f_code in _LOCK_CODE and _start(_send_again, number)
+    link.set_put_off(is_put_off)
+    return is_put_off
 
 
 def _start(call: Callable[[int], None], number: int) -> bool:

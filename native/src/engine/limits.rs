@@ -95,6 +95,10 @@ impl Node {
             LimitKind::Hard => {
                 if child.link.doom(place.sequence) {
                     self.counters.hard_timeouts += 1;
+                    if self.jobs.get(limit.job).is_some_and(|job| job.announced) {
+                        // A terminate was survived; Python has told the task's end already.
+                        return self.end_child_of(limit.job);
+                    }
                     // As in Celery, the failure and its hooks come first and the end of the child after.
                     self.announce(limit.job, Reason::HardTimeout, pid, 0, limit.seconds);
                     if let Some(job) = self.jobs.get_mut(limit.job) {
@@ -113,9 +117,12 @@ impl Node {
 
     /// Ends the child that runs a job: TERM, and KILL if that does not do it.
     pub(super) fn end_child_of(&mut self, handle: JobHandle) {
-        let Some(place) = self.jobs.get(handle).and_then(|job| job.place) else { return };
+        // The place of a job that is over may have another child.
+        let running = self.jobs.get(handle).filter(|job| job.is_running());
+        let Some(place) = running.and_then(|job| job.place) else { return };
         let Some(child) = &self.places[place.child as usize].child else { return };
         signal(child.pid, libc::SIGTERM);
+        child.link.signalled(place.sequence);
         let now_ns = self.clock.monotonic_ns();
         self.limits.push(Limit::new(now_ns, KILL_DELAY_S, handle, LimitKind::Kill));
     }
@@ -151,6 +158,9 @@ impl Node {
                 self.counters.terminated += 1;
                 self.announce(handle, Reason::Terminated, pid, number, 0.0);
                 signal(pid, number);
+                if let Some(child) = &self.places[place.child as usize].child {
+                    child.link.signalled(place.sequence);
+                }
                 signalled.push(id);
             }
         }

@@ -14,8 +14,8 @@ use super::slots::{self, SlotState};
 use crate::clock::monotonic_ns;
 use crate::error::{Error, ErrorKind, Result};
 
-/// How long a child that finds its job doomed waits for the signal before it goes on.
-const DOOM_WAIT: Duration = Duration::from_secs(1);
+/// How long after its end a job that was signalled waits for the signal to take effect.
+const SIGNAL_WAIT: Duration = Duration::from_secs(1);
 /// How long an alerted child looks for its job before it sleeps again.
 const ALERT_NS: u64 = 300_000;
 /// How often an idle child looks for signals: one that came just before it fell asleep did not wake it.
@@ -57,6 +57,8 @@ pub struct RunningJob {
     finishing: AtomicBool,
     /// Nothing more is claimed.
     retired: AtomicBool,
+    /// A signal's handler was called at a bad moment and will be called again.
+    put_off: AtomicBool,
 }
 
 impl RunningJob {
@@ -68,6 +70,11 @@ impl RunningJob {
         sequence != 0
             && slots::swap(word, sequence, SlotState::SoftLimit, SlotState::Running)
             && !self.finishing.load(Ordering::SeqCst)
+    }
+
+    /// A signal is going to come again: the end of a job that is marked for one waits for it. Reset by the next call.
+    pub fn set_put_off(&self, put_off: bool) {
+        self.put_off.store(put_off, Ordering::Relaxed);
     }
 
     /// The claimed job, 0 if none.
@@ -136,6 +143,7 @@ impl ChildEnd {
             sequence: AtomicU64::new(0),
             finishing: AtomicBool::new(false),
             retired: AtomicBool::new(false),
+            put_off: AtomicBool::new(false),
         });
         Ok(Self { job, socket, jobs, outcomes, inbox: Inbox::default(), flushes: 0, reported_up: false })
     }
@@ -313,8 +321,8 @@ impl ChildEnd {
         Ok(true)
     }
 
-    /// Ends the claimed job. `interrupted` runs pending signal handlers; it is called while the job is
-    /// marked for a signal that has not come yet.
+    /// Ends the claimed job. `interrupted` runs pending signal handlers and lets other threads run; it is called while
+    /// the job is marked for a signal that has not come yet.
     pub fn finish(
         &mut self,
         sequence: u64,
@@ -327,7 +335,7 @@ impl ChildEnd {
             return Err(Error::new(ErrorKind::Internal, format!("job {sequence} is not the running one")));
         }
         self.job.finishing.store(true, Ordering::SeqCst);
-        let doomed_since_ns = monotonic_ns();
+        let ended_ns = monotonic_ns();
         loop {
             let word = &self.job.memory.slot(sequence).word;
             match slots::state_of(word, sequence) {
@@ -336,12 +344,18 @@ impl ChildEnd {
                         break;
                     }
                 }
-                state @ (SlotState::Doomed | SlotState::SoftLimit) => {
-                    std::thread::sleep(PAUSE);
+                // The signal is still to be sent, however long that takes: it must not meet the next job.
+                SlotState::Doomed => {
+                    self.pause()?;
                     interrupted()?;
-                    if monotonic_ns() - doomed_since_ns > DOOM_WAIT.as_nanos() as u64 {
+                }
+                state @ (SlotState::Signalled | SlotState::SoftLimit) => {
+                    self.pause()?;
+                    interrupted()?;
+                    let is_over = monotonic_ns() - ended_ns > SIGNAL_WAIT.as_nanos() as u64;
+                    if is_over && !self.job.put_off.load(Ordering::Relaxed) {
                         // The signal was survived or ignored: the mark is void.
-                        slots::swap(word, sequence, state, SlotState::Running);
+                        slots::swap(&self.job.memory.slot(sequence).word, sequence, state, SlotState::Running);
                     }
                 }
                 state => {

@@ -10,7 +10,8 @@
 //!  hand over: frame -> job ring           claim:  slot Ready -> Running   (compare-and-swap)
 //!             slot  -> Ready              finish: slot Running -> Finishing, frame -> outcome ring
 //!  take back: slot Ready -> Taken
-//!  doom:      slot Running -> Doomed      a child that finds Doomed at the end waits for the signal
+//!  doom:      slot Running -> Doomed      a child that finds Doomed at the end waits until it finds Signalled,
+//!  signal, then    Doomed -> Signalled    and then for the signal's handler
 //! ```
 //!
 //! After a child's death the slots say exactly which job was running and which were not started.

@@ -245,12 +245,20 @@ impl ParentEnd {
         Some(last)
     }
 
-    /// Marks a job for a signal that ends it; true if it runs now.
+    /// Marks a job for a signal that ends it; true if it runs now. Its end waits from now on until
+    /// [`Self::signalled`] was called.
     #[must_use]
     pub fn doom(&self, sequence: u64) -> bool {
         let word = &self.memory.slot(sequence).word;
-        slots::swap(word, sequence, SlotState::Running, SlotState::Doomed)
-            || slots::swap(word, sequence, SlotState::SoftLimit, SlotState::Doomed)
+        // One that was signalled before has survived it so far.
+        [SlotState::Running, SlotState::SoftLimit, SlotState::Signalled]
+            .into_iter()
+            .any(|state| slots::swap(word, sequence, state, SlotState::Doomed))
+    }
+
+    /// Says that a doomed job's child has its signal.
+    pub fn signalled(&self, sequence: u64) {
+        slots::swap(&self.memory.slot(sequence).word, sequence, SlotState::Doomed, SlotState::Signalled);
     }
 
     /// Marks a job for the soft limit's signal; true if it runs now.
@@ -315,9 +323,11 @@ impl ParentEnd {
         let mut remains = Remains::default();
         for handed in std::mem::take(&mut self.handed) {
             match self.state_of(handed.sequence) {
-                SlotState::Running | SlotState::SoftLimit | SlotState::Doomed | SlotState::Finishing => {
-                    remains.running = Some(handed);
-                }
+                SlotState::Running
+                | SlotState::SoftLimit
+                | SlotState::Doomed
+                | SlotState::Signalled
+                | SlotState::Finishing => remains.running = Some(handed),
                 SlotState::Ready => remains.unstarted.push(handed),
                 SlotState::Empty | SlotState::Taken => {}
             }

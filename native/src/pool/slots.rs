@@ -6,9 +6,10 @@
 //!     |                 |  ^  \
 //!     | take back       |  |   `--> SoftLimit (marked; the signal's handler sets Running again)
 //!     v            doom v  | survived
-//!   Taken             Doomed
+//!   Taken     Doomed ---> Signalled
+//!                 signal
 //! ```
-//! Engine transitions: take back, doom, soft limit. Child transitions: the others. Every transition is a
+//! Engine transitions: take back, doom, signal, soft limit. Child transitions: the others. Every transition is a
 //! compare-and-swap on sequence and state together, so no signal can meet another job than the one meant.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,12 +28,14 @@ pub enum SlotState {
     Running = 2,
     /// Claimed; the engine is about to signal the soft time limit.
     SoftLimit = 3,
-    /// Claimed; the engine is about to end it by a signal.
+    /// Claimed; the engine is going to end it by a signal.
     Doomed = 4,
     /// User code is over; the outcome frame follows.
     Finishing = 5,
     /// Taken back by the engine; the child skips it.
     Taken = 6,
+    /// Claimed; the engine has sent the signal that is to end it.
+    Signalled = 7,
 }
 
 impl SlotState {
@@ -44,6 +47,7 @@ impl SlotState {
             4 => SlotState::Doomed,
             5 => SlotState::Finishing,
             6 => SlotState::Taken,
+            7 => SlotState::Signalled,
             _ => SlotState::Empty,
         }
     }

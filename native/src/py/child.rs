@@ -124,6 +124,8 @@ impl ChildLink {
             .ok_or_else(|| to_python(Error::new(ErrorKind::Config, format!("outcome: {outcome} is not one"))))?;
         let mut raised = None;
         let finished = self.lock()?.finish(sequence, outcome, runtime_s, text.as_bytes(), || {
+            // Who sends a signal again is another thread.
+            py.detach(std::thread::yield_now);
             py.check_signals().map_err(|error| {
                 raised = Some(error);
                 Error::new(ErrorKind::Internal, "a signal handler raised")
@@ -137,6 +139,10 @@ impl ChildLink {
 
     fn soft_timeout_hit(&self) -> bool {
         self.job.take_soft_limit()
+    }
+
+    fn set_put_off(&self, put_off: bool) {
+        self.job.set_put_off(put_off);
     }
 
     fn running(&self) -> u64 {
