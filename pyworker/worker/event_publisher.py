@@ -16,6 +16,7 @@ from kombu import Producer
 from kombu.serialization import loads
 
 from pyworker.worker.broker_line import LinePart
+from pyworker.worker.redis_line import fan_out_json
 
 if TYPE_CHECKING:
     from pyworker.worker.broker_line import BrokerLine
@@ -54,6 +55,11 @@ def publish_json(
         Exception: whatever the transport raises.
     """
     if serializer == "json":
+        is_fanout = exchange.type == "fanout"
+        if is_fanout and fan_out_json(
+            connection, body, exchange.name, routing_key, headers=headers, delivery_mode=delivery_mode
+        ):
+            return
         content: Any = body
         encoded: dict[str, Any] = {"content_type": "application/json", "content_encoding": "utf-8"}
     else:

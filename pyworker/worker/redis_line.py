@@ -12,7 +12,9 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from kombu.transport import redis
+from kombu.utils.json import dumps
 
+from pyworker._native import build_envelope
 from pyworker.worker.liveness import ANSWER_S
 
 if TYPE_CHECKING:
@@ -63,6 +65,30 @@ def deliver_what_was_read(connection: Any) -> None:
     deliver = getattr(connection.transport, "deliver_what_was_read", None)
     if deliver is not None:
         deliver()
+
+
+def fan_out_json(
+    connection: Any, body: bytes, exchange: str, routing_key: str, *, headers: dict[str, Any], delivery_mode: int
+) -> bool:
+    """Publish what is written as JSON to a fan-out exchange, without a detour through Python's own text of it.
+
+    kombu's way costs more than making the events did, since it writes a list of hundreds of kilobytes four times over.
+
+    Returns:
+        Whether this connection can do it.
+
+    Raises:
+        Exception: whatever the transport raises.
+    """
+    if not getattr(connection.transport, "has_one_channel", False):
+        return False
+    channel = connection.default_channel
+    message = channel.prepare_message("", 0, "application/json", "utf-8", headers, {"delivery_mode": delivery_mode})
+    channel._inplace_augment_message(message, exchange, routing_key)
+    written, properties = dumps(message["headers"]).encode(), dumps(message["properties"]).encode()
+    envelope = build_envelope(body, written, properties, "application/json", "utf-8")
+    channel.publish_envelope(exchange, routing_key, envelope)
+    return True
 
 
 class _OnePool:
@@ -178,6 +204,14 @@ def _line_transport(base: type[Any]) -> type[Any]:
             result = super().basic_consume(*arguments, **options)
             self._in_listen = None
             return result
+
+        def publish_envelope(self, exchange: str, routing_key: str, envelope: bytes) -> None:
+            """Give a message that is written already to all who listen to a fan-out exchange."""
+            # kombu before 5.7 knows one topic only.
+            find_topics = getattr(self, "_get_publish_topics", lambda *names: [self._get_publish_topic(*names)])
+            with self.conn_or_acquire() as client:
+                for topic in find_topics(exchange, routing_key):
+                    client.publish(topic, envelope)
 
         def _on_connection_disconnect(self, connection: Any) -> None:
             subscription = self.__dict__.get("subclient")

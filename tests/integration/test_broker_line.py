@@ -1,15 +1,20 @@
-"""The connection that remote control, events and gossip share, when its server is gone without a word."""
+"""The connection that remote control, events and gossip share: when its server is gone, and what is written on it."""
 
 from __future__ import annotations
 
+import json
 import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+import redis
 from kombu import Connection, Exchange, Producer
 
+from pyworker.events.event import get_exchange
 from pyworker.worker.broker_line import BrokerLine, LinePart
+from pyworker.worker.event_publisher import publish_json
+from pyworker.worker.redis_line import keep_to_one_connection
 from support.rabbitmq_server import RabbitmqHost
 from support.redis_server import RedisServer
 from support.tcp_gate import TcpGate
@@ -77,3 +82,26 @@ def test_the_line_comes_back_from_a_connection_that_carries_nothing(
             eventually(lambda: asker.opened == 2 and asker.answered > before, deadline_s=60)
         finally:
             line.remove(asker)
+
+
+@pytest.mark.parametrize("prefix", ["", "team-"])
+def test_events_are_written_natively_as_kombu_writes_them(redis_url: str, prefix: str) -> None:
+    body = json.dumps([{"type": "task-received", "uuid": "é"}], ensure_ascii=False).encode()
+    options = {"global_keyprefix": prefix} if prefix else {}
+    with redis.Redis.from_url(redis_url).pubsub() as listener:
+        listener.psubscribe("*")
+        messages = listener.listen()
+        next(messages)
+        for prepare in (keep_to_one_connection, lambda connection: connection):
+            with prepare(Connection(redis_url, transport_options=options)) as connection:
+                exchange = get_exchange(connection, "celeryev")
+                publish_json(
+                    connection, exchange, body, routing_key="task.multi", serializer="json", headers={"hostname": "ü"}
+                )
+        natively, by_kombu = next(messages), next(messages)
+    assert natively["channel"] == by_kombu["channel"]
+    ours, theirs = json.loads(natively["data"]), json.loads(by_kombu["data"])
+    assert ours["properties"].pop("delivery_tag") != theirs["properties"].pop("delivery_tag")
+    assert ours == theirs
+    # The order of the members too.
+    assert list(ours) == list(theirs)
