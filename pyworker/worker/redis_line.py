@@ -8,6 +8,7 @@ of their own kind, they can share the connection with the answers to commands.
 from __future__ import annotations
 
 from collections import deque
+from contextlib import contextmanager
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from pyworker._native import build_envelope
 from pyworker.worker.liveness import ANSWER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 #: Only kombu's own: a subclass may have reasons for the connections it opens.
 _KNOWN = ("Transport", "SentinelTransport")
@@ -183,6 +184,15 @@ def _line_transport(base: type[Any]) -> type[Any]:
         @property
         def pool(self) -> Any:
             return self.async_pool
+
+        @contextmanager
+        def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
+            """Yield one client for all commands: making one costs an idle node more than its heartbeat does."""
+            yield client or self._command_client
+
+        @cached_property
+        def _command_client(self) -> Any:
+            return self._create_client()
 
         @cached_property
         def subclient(self) -> Any:

@@ -4,6 +4,8 @@
 //! what it costs is one crossing for each list, not one for each event. The logical clock is shared with Python
 //! ([`crate::engine::shared::Shared`]), so the events of a task carry rising numbers whoever made them.
 
+use std::io::Write;
+
 use crate::clock::MonotonicNs;
 use crate::codec::json::{Kind, Scanner, escape_into};
 use crate::engine::event_order::HeldEvent;
@@ -116,8 +118,8 @@ impl EventBatch {
 
     fn close(&mut self, clock: u64, wall_s: f64) {
         self.body.extend_from_slice(&self.common);
-        let rest = format!(",\"clock\":{clock},\"timestamp\":{wall_s:?}}}");
-        self.body.extend_from_slice(rest.as_bytes());
+        // Writing to memory does not fail.
+        let _ = write!(self.body, ",\"clock\":{clock},\"timestamp\":{wall_s:?}}}");
         self.count += 1;
     }
 }
@@ -230,7 +232,7 @@ impl Node {
         let text = String::from_utf8_lossy(text);
         if outcome == Outcome::Success {
             self.events.member("result", Some(&text));
-            self.events.raw_member("runtime", format!("{runtime_s:?}").as_bytes());
+            let _ = write!(self.events.body, ",\"runtime\":{runtime_s:?}");
         } else {
             let (exception, traceback) = match text.split_once(TEXT_SEPARATOR) {
                 Some((exception, traceback)) => (exception, Some(traceback)),
@@ -270,7 +272,9 @@ impl Node {
             return;
         }
         self.events.body.push(b']');
-        let raw = std::mem::take(&mut self.events.body);
+        // The next list is likely to be about as long: growing to it would copy it several times.
+        let next = Vec::with_capacity(self.events.body.len() + self.events.body.len() / 8);
+        let raw = std::mem::replace(&mut self.events.body, next);
         let status = std::mem::take(&mut self.events.count) as i32;
         self.events.flushed_ns = self.clock.monotonic_ns();
         self.notices.push(Notice { raw, status, ..Notice::new(NoticeKind::Events) });

@@ -19,7 +19,7 @@ const SIGNAL_WAIT: Duration = Duration::from_secs(1);
 /// How long an alerted child looks for its job before it sleeps again.
 const ALERT_NS: u64 = 300_000;
 /// How often an idle child looks for signals: one that came just before it fell asleep did not wake it.
-const SIGNAL_CHECK_MS: i32 = 1000;
+const SIGNAL_CHECK_MS: i32 = 5000;
 /// Pause between attempts while a ring is full or a signal is awaited.
 const PAUSE: Duration = Duration::from_micros(50);
 
