@@ -19,7 +19,7 @@ from support.worker import WorkerProcess
 if TYPE_CHECKING:
     from support.kinds import Kind
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("rabbitmq")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("rabbitmq-delays")]
 
 QUEUE = "declared.default"
 #: Far enough to be parked on receipt (30 s), and a message of this time waits in level 5 (32 s) first.
