@@ -17,7 +17,7 @@ from pyworker.bench.errors import BenchError
 from pyworker.bench.redis_server import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 #: Debian's ``rabbitmq-server`` command insists on an account of its own; this is the program behind it.
 PROGRAM = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 _START_DEADLINE_S = 240.0
+_LOG_TAIL = 2000
 _STOP_DEADLINE_S = 120.0
 _POLL_S = 0.05
+#: What a node logs at the end of its start.
+_STARTED = "Server startup complete"
 _SETTINGS = "disk_free_limit.absolute = 1MB\nloopback_users = none\nlog.console = false\n"
 #: Processors that wait busily would be missing to worker and client on the same machine.
 _NO_BUSY_WAITING = "+sbwt none +sbwtdcpu none +sbwtdio none -start_epmd false"
@@ -75,7 +78,10 @@ class RabbitmqServer:
         return self._directory
 
     def start(self) -> Self:
-        """Start port mapper and node; returns when clients are let in.
+        """Start port mapper and node; returns when its start is complete.
+
+        A node lets clients in a moment earlier, but takes its own queues for down: it deletes one by force, and does
+        not tell the consumers.
 
         Raises:
             BenchError: there is no server on this machine, or it does not come up.
@@ -86,19 +92,23 @@ class RabbitmqServer:
         (self.directory / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].")
         self._spawn("mapper", ["epmd", "-port", str(self._mapper_port), "-address", "127.0.0.1"])
         self.start_node()
+        self._wait_until(lambda: _STARTED in self._log())
         return self
 
     def start_node(self) -> None:
-        """Start the node alone, again after ``stop_node`` or ``kill_node``.
+        """Start the node alone, again after ``stop_node`` or ``kill_node``; returns when clients are let in.
 
         Raises:
             BenchError: it does not come up.
         """
         self._spawn("node", [PROGRAM])
+        self._wait_until(self._lets_in)
+
+    def _wait_until(self, is_so: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _START_DEADLINE_S
-        while not self._lets_in():
+        while not is_so():
             if time.monotonic() > deadline or self._processes["node"].poll() is not None:
-                raise BenchError(f"the RabbitMQ node does not come up; its log:\n{self._log_tail()}")
+                raise BenchError(f"the RabbitMQ node does not come up; its log:\n{self._log()[-_LOG_TAIL:]}")
             time.sleep(_POLL_S)
 
     def stop_node(self) -> None:
@@ -112,7 +122,7 @@ class RabbitmqServer:
         try:
             node.wait(_STOP_DEADLINE_S)
         except subprocess.TimeoutExpired:
-            raise BenchError(f"the RabbitMQ node does not end; its log:\n{self._log_tail()}") from None
+            raise BenchError(f"the RabbitMQ node does not end; its log:\n{self._log()[-_LOG_TAIL:]}") from None
         self._kill("node")
 
     def kill_node(self) -> None:
@@ -168,7 +178,7 @@ class RabbitmqServer:
             process.wait()
 
     def _lets_in(self) -> bool:
-        """The listener opens when everything else has started."""
+        """Whether it answers a client."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as client:
                 client.sendall(b"AMQP\x00\x00\x09\x01")
@@ -176,9 +186,9 @@ class RabbitmqServer:
         except OSError:
             return False
 
-    def _log_tail(self) -> str:
+    def _log(self) -> str:
         logs = sorted(self.directory.glob("*.log"))
-        return logs[0].read_text(errors="replace")[-2000:] if logs else "(empty)"
+        return logs[0].read_text(errors="replace") if logs else "(empty)"
 
     def __enter__(self) -> Self:
         try:

@@ -24,6 +24,8 @@ def make(library: Any) -> Any:
         # What -Q names and nobody configured.
         task_create_missing_queue_type="quorum" if os.environ.get("TEST_QUEUE_TYPE") == "classic" else "classic",
         task_create_missing_queue_exchange_type=os.environ.get("TEST_MISSING_EXCHANGE_TYPE"),
+        # Who ran a task is in its result.
+        result_extended=True,
         task_queue_max_priority=7 if os.environ.get("TEST_QUEUE_TYPE") == "ranked" else None,
     )
     if os.environ.get("TEST_QUEUE_TYPE", "classic") == "classic":
@@ -52,6 +54,13 @@ def make(library: Any) -> Any:
 
     @app.task(name="declaring.answer", shared=False)
     def answer(value: Any) -> Any:
+        return value
+
+    @app.task(name="declaring.answer_at_last", shared=False, bind=True)
+    def answer_at_last(self: Any, value: Any) -> Any:
+        """Send the message on once, to where it was delivered from."""
+        if not self.request.retries:
+            raise self.retry(countdown=0)
         return value
 
     return app

@@ -74,7 +74,8 @@ impl RabbitmqClient {
 
     /// Deletes a queue, whether it is there or not.
     pub fn delete(&self, queue: &str) {
-        Session::open(&self.address).ask(|out| write_queue_delete(out, 1, queue));
+        let answer = Session::open(&self.address).ask(|out| write_queue_delete(out, 1, queue));
+        assert!(answer.is_some(), "the server refused to delete queue {queue:?}");
     }
 }
 

@@ -13,6 +13,9 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 /// A node takes seconds to start, many on a machine under load.
 const PATIENCE: Duration = Duration::from_secs(180);
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+/// What a node logs at the end of its start. Before that it listens already, but takes its own queues for down: it
+/// deletes one by force and does not tell the consumers.
+const STARTED: &str = "Server startup complete";
 
 /// A running node with its own port mapper.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub struct RabbitmqServer {
     node_port: u16,
     mapper: Child,
     node: Child,
+    /// How often the node was started.
+    starts: usize,
 }
 
 fn free_port() -> u16 {
@@ -47,7 +52,7 @@ impl RabbitmqServer {
             .expect("epmd is installed");
         let (port, node_port) = (free_port(), free_port());
         let node = spawn(&directory, port, mapper_port, node_port);
-        let mut server = Self { directory, port, mapper_port, node_port, mapper, node };
+        let mut server = Self { directory, port, mapper_port, node_port, mapper, node, starts: 1 };
         server.wait_until_up();
         server
     }
@@ -76,16 +81,22 @@ impl RabbitmqServer {
     /// Starts the stopped node again.
     pub fn start_again(&mut self) {
         self.node = spawn(&self.directory, self.port, self.mapper_port, self.node_port);
+        self.starts += 1;
         self.wait_until_up();
     }
 
     fn wait_until_up(&mut self) {
         let start = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() || self.logged_starts() < self.starts {
             assert!(start.elapsed() < PATIENCE, "rabbitmq-server did not come up");
             assert!(self.node.try_wait().is_ok_and(|end| end.is_none()), "rabbitmq-server ended");
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    fn logged_starts(&self) -> usize {
+        let log = self.directory.join(format!("pyworker{}@localhost.log", self.port));
+        std::fs::read(log).map_or(0, |text| String::from_utf8_lossy(&text).matches(STARTED).count())
     }
 }
 
