@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pyworker.cli.commands import AppGroup
+from pyworker.cli.commands import AppGroup, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,10 +31,14 @@ class BrokerSession:
 
     def __init__(self, context: CliContext) -> None:
         self.context = context
-        self.has_failed = False
         self._connection: Any = context.operations().connection()
         self._channel: Any = None
         self.connect()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the last attempt to connect did it."""
+        return self._channel is not None
 
     def connect(self) -> None:
         """Connect, anew if need be; says so."""
@@ -68,7 +72,6 @@ class BrokerSession:
         self.context.echo(self.context.OK)
 
     def _complain(self, error: object) -> None:
-        self.has_failed = True
         self.context.error(f"{self.context.ERROR}: {error}")
 
     def close(self) -> None:
@@ -92,6 +95,8 @@ def amqp(ctx: click.Context, /) -> None:
     ctx.call_on_close(session.close)
     if ctx.invoked_subcommand is None:
         _converse(ctx)
+    elif ctx.invoked_subcommand != "repl" and not session.is_connected:
+        raise Unavailable("The message broker cannot be reached; is it running?")
 
 
 @amqp.command()

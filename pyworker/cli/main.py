@@ -85,9 +85,12 @@ class PyworkerGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def _change_directory(_ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
+def _change_directory(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
     if value is not None:
-        os.chdir(value)
+        try:
+            os.chdir(value)
+        except OSError as error:
+            raise click.BadParameter(f"{str(value)!r}: {error.strerror}", ctx=ctx, param=param) from error
     return value
 
 

@@ -75,7 +75,15 @@ class _MultiCommand(AppCommand):
         return ctx.args
 
 
-@click.command(cls=_MultiCommand, help=f"Start, stop and restart several nodes.\n\n\b\n{_USAGE}\n\b\n{_HELP}")
+def _unwrapped(text: str) -> str:
+    """A text with every paragraph marked for click to leave its lines as they are."""
+    return "\n\n".join(f"\b\n{paragraph}" for paragraph in text.strip().split("\n\n"))
+
+
+@click.command(
+    cls=_MultiCommand,
+    help=f"Start, stop and restart several nodes.\n\n{_unwrapped(_USAGE)}\n\n{_unwrapped(_HELP)}",
+)
 @click.pass_context
 def multi(ctx: click.Context, /) -> None:
     """See ``_USAGE``."""

@@ -65,6 +65,9 @@ def _known(ctx: click.Context, kind: str, name: str) -> RemoteCommand:
 def compile_arguments(command: RemoteCommand, given: Sequence[str]) -> dict[str, Any]:
     """The arguments of a remote command from the words after its name.
 
+    Words that no argument is there for are an error, after a command without any a warning: Celery's does what it is
+    asked to there, which scripts may rely on.
+
     Raises:
         click.UsageError: there are too many, or one has the wrong type.
     """
@@ -77,9 +80,10 @@ def compile_arguments(command: RemoteCommand, given: Sequence[str]) -> dict[str,
     rest = list(given[len(command.arguments) :])
     if command.variadic:
         arguments[command.variadic] = rest
+    elif rest and command.arguments:
+        raise click.UsageError(f"Command {command.name!r} takes arguments: {command.signature}")
     elif rest:
-        takes = f"takes arguments: {command.signature}" if command.signature else "takes no arguments"
-        raise click.UsageError(f"Command {command.name!r} {takes}")
+        click.echo(f"Warning: Command {command.name!r} takes no arguments, ignored: {' '.join(rest)}", err=True)
     return arguments
 
 

@@ -91,7 +91,7 @@ class Runner:
         solo = SoloPool() if self._is_solo else None
         child_main = partial(run_child, self.app, max_memory_kib=config.pool.max_memory_per_child_kib)
         server = None if solo else start_fork_server(child_main)
-        self.engine = Engine(config, solo.command_fd if solo else _command_fd(server))
+        self.engine = _engine(config, solo.command_fd if solo else _command_fd(server))
         self.app.attach(self.engine)
         if isinstance(self.app, OperatedApp):
             self.app.before_consuming()
@@ -184,6 +184,20 @@ class Runner:
                 self._watcher.stop()
             if self._mailbox is not None:
                 self._mailbox.stop()
+
+
+def _engine(config: EngineConfig, command_fd: int) -> Engine:
+    """Return the engine.
+
+    Raises:
+        ImproperlyConfigured: it cannot be made of these settings and options.
+    """
+    try:
+        return Engine(config, command_fd)
+    except NativeError as error:
+        if error.kind != "config":
+            raise
+        raise ImproperlyConfigured(str(error)) from error
 
 
 def _command_fd(server: ForkServer | None) -> int:

@@ -13,9 +13,14 @@ import signal
 from typing import Any
 
 import journal
+import redis.connection
+import redis.utils
 
 import pyworker  # noqa: F401 - makes sqlite:// known to kombu
 
+if os.environ.get("TEST_REDIS_PROTOCOL"):
+    # What redis-py speaks by itself: 2 before its version 8, 3 since.
+    redis.utils.DEFAULT_RESP_VERSION = redis.connection.DEFAULT_RESP_VERSION = int(os.environ["TEST_REDIS_PROTOCOL"])
 LIBRARY = os.environ.get("TEST_LIBRARY", "celery")
 library: Any = importlib.import_module(LIBRARY)
 exceptions: Any = importlib.import_module(f"{LIBRARY}.exceptions")

@@ -169,6 +169,7 @@ def test_option_that_cannot_be_used_is_named(
         (("--pidfile", "/nowhere/pid"), r"Invalid value for --pidfile: '/nowhere/pid': No such file"),
         (("-f", "/nowhere/log"), r"Invalid value for -f/--logfile: '/nowhere/log': No such file"),
         (("-S", "/nowhere/state"), r"Invalid value for -S/--statedb: '/nowhere/state.*': No such file"),
+        (("-Q", "some", "-X", "some"), r"Error: queues: at least one queue is needed"),
     ],
 )
 def test_option_out_of_range_or_without_effect_is_refused(

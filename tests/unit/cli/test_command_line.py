@@ -109,6 +109,19 @@ def test_commands_of_celery_are_pointed_to() -> None:
     assert "Use `celery beat`" in words(result)
 
 
+def test_directory_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
+    result = invoke("--workdir", str(tmp_path / "nowhere"), "-A", "plain", "status")
+    assert result.exit_code == 2
+    assert f"'--workdir': '{tmp_path / 'nowhere'}': No such file or directory" in words(result)
+
+
+def test_one_command_of_the_broker_shell_fails_without_a_broker() -> None:
+    result = invoke("-A", "plain", "-b", "redis://127.0.0.1:1/0", "amqp", "queue.declare", "one")
+    assert result.exit_code == 69
+    assert "Connection refused" in result.stderr
+    assert "OK" not in result.output
+
+
 def test_unknown_command_is_an_error() -> None:
     assert invoke("-A", "plain", "work").exit_code == 2
 

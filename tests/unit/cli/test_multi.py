@@ -103,6 +103,12 @@ def test_wrong_lines_say_so(line: str, code: int, text: str, tmp_path: Path) -> 
     assert text in ran.output
 
 
+def test_help_keeps_its_lines() -> None:
+    lines = invoke("--help").output.splitlines()
+    assert "         multi get hostname <n1 n2 nN|range> [worker options]" in lines
+    assert "      * --quiet:      Say less." in lines
+
+
 def test_nodes_without_a_process_are_down(tmp_path: Path) -> None:
     for verb in ("stop", "stopwait", "kill"):
         ran = invoke(verb, "2", *FILES.format(tmp_path).split())
