@@ -40,8 +40,7 @@ format: setup ## Format Rust and Python
 	@$(BIN)/ruff check --fix -q . && $(BIN)/ruff format -q .
 
 bench: setup ## Measure everything and write docs/benchmarks.md (about half an hour; BENCH_ARGS="--quick" is shorter)
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/bench.txt
-	@$(BIN)/python -m bench.run $(BENCH_ARGS)
+	@scripts/bench $(BENCH_ARGS)
 
 bench-micro: setup ## Micro-benchmarks: frames, codecs, ETA heap, ledger, pool link
 	@$(BIN)/python -m pytest -o addopts=--import-mode=importlib -o python_files="bench_*.py" -o python_functions="bench_*" bench/micro --benchmark-disable-gc $(BENCH_ARGS)
@@ -90,4 +89,4 @@ lock: setup ## Renew requirements/dev.txt and Cargo.lock within the ranges of py
 	@scripts/lock
 
 clean: ## Remove .venv and everything built
-	@rm -rf $(VENV) target dist .compat native/fuzz/target pyworker/*.so .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf $(VENV) target dist .bench .compat native/fuzz/target pyworker/*.so .pytest_cache .mypy_cache .ruff_cache

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from bench import older_redis
 from bench.children import measure_children
 from bench.eta import ETA_PLACES, measure_eta
 from bench.events import measure_events
@@ -73,7 +74,8 @@ def main(quick: bool, only: str, render_only: bool) -> None:
 
 def _with_installed_peers(scenario: Scenario) -> Scenario:
     compare = tuple(name for name in scenario.options.compare if is_installed(name))
-    return replace(scenario, options=replace(scenario.options, compare=compare))
+    others = scenario.older_redis if older_redis.is_prepared() else ()
+    return replace(scenario, options=replace(scenario.options, compare=compare), older_redis=others)
 
 
 def _measure(scenario: Scenario, console: Console, quick: bool, failed: list[str]) -> None:
@@ -81,6 +83,8 @@ def _measure(scenario: Scenario, console: Console, quick: bool, failed: list[str
     try:
         with ConsoleReporter(console) as reporter:
             outcome = run(scenario.options, reporter)
+        for peer in scenario.older_redis:
+            outcome.subjects[peer] = older_redis.measure(scenario, peer)
     except BenchError as error:
         # One scenario that cannot be measured must not take the others' figures with it.
         console.print(f"[red]{scenario.name}[/red]: {error}", highlight=False)

@@ -47,6 +47,23 @@ make_venv() {
     "$1" -m venv "$2" || die "$1 cannot make virtual environments (Debian: apt-get install python3-venv)"
 }
 
+# make_overlay FOLDER PIP_ARGUMENTS: an environment with packages of its own; what it lacks is found in .venv, editable
+# installs of it included. Left alone if it was made with the same words.
+make_overlay() {
+    local folder=$1 base own
+    shift
+    [ "$(cat "$folder/.packages" 2>/dev/null)" != "$*" ] || return 0
+    say "installing $* into $folder"
+    rm -rf "$folder"
+    make_venv "$VENV/bin/python" "$folder"
+    "$folder/bin/python" -m pip install -q --disable-pip-version-check "$@"
+    # Only now: pip would weigh these packages against those of .venv.
+    base=$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
+    own=$("$folder/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
+    printf 'import site; site.addsitedir(%s)\n' "'$base'" >"$own/base.pth"
+    printf '%s' "$*" >"$folder/.packages"
+}
+
 # Every Python to build or test wheels with, one a line; PYTHONS="3.10 /path/to/python" narrows or adds.
 pythons() {
     if [ -n "${PYTHONS:-}" ]; then

@@ -36,6 +36,9 @@ class Figures:
     idle_p50_ms: float | None = None
     idle_p99_ms: float | None = None
     load_offered_per_s: float | None = None
+    #: From the time at which a task was due to the moment the broker has it: the client's and the broker's part.
+    load_sent_p50_ms: float | None = None
+    load_sent_p99_ms: float | None = None
     load_p50_ms: float | None = None
     load_p99_ms: float | None = None
     load_max_ms: float | None = None

@@ -26,6 +26,8 @@ ROWS = {
     "idle_p50_ms": ("idle round trip, median, ms", 3),
     "idle_p99_ms": ("idle round trip, p99, ms", 3),
     "load_offered_per_s": ("open loop at half the drain rate, tasks/s", 0),
+    "load_sent_p50_ms": ("  due to sent, median, ms", 3),
+    "load_sent_p99_ms": ("  due to sent, p99, ms", 3),
     "load_p50_ms": ("  due to started, median, ms", 3),
     "load_p99_ms": ("  due to started, p99, ms", 3),
     "load_max_ms": ("  due to started, longest, ms", 3),

@@ -164,11 +164,13 @@ class Session:
             return
         self._reporter.phase(f"{self._peer.name}: {count} tasks at {rate:.0f}/s")
         first = self._take(count).start
-        latencies = measure_load(worker, client, record, first=first, count=count, rate_per_s=rate)
+        load = measure_load(worker, client, record, first=first, count=count, rate_per_s=rate)
         self.figures.load_offered_per_s = rate
-        self.figures.load_p50_ms = percentile(latencies, 50) * 1000
-        self.figures.load_p99_ms = percentile(latencies, 99) * 1000
-        self.figures.load_max_ms = max(latencies) * 1000
+        self.figures.load_sent_p50_ms = percentile(load.to_sent_s, 50) * 1000
+        self.figures.load_sent_p99_ms = percentile(load.to_sent_s, 99) * 1000
+        self.figures.load_p50_ms = percentile(load.to_start_s, 50) * 1000
+        self.figures.load_p99_ms = percentile(load.to_start_s, 99) * 1000
+        self.figures.load_max_ms = max(load.to_start_s) * 1000
 
     def _memory(self, worker: WorkerProcess) -> None:
         found = processes.memory(worker.pid)

@@ -1,7 +1,6 @@
 """arq on Redis.
 
-arq 0.28 asks for redis-py below 6, newer Celery for a newer one, so it is in no group of requirements: install it with
-``pip install --no-deps arq``, with which it runs.
+arq 0.28 asks for redis-py below 6, newer Celery for a newer one: ``make bench`` runs it in an environment of its own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The client side of libraries whose own client is asynchronous (arq, taskiq)."""
+"""The client side of libraries whose own client is asynchronous (arq, SAQ, taskiq)."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ _MODULES = {
     "huey-synced": ("huey_peer", "huey"),
     "taskiq": ("taskiq_peer", "taskiq_redis"),
     "arq": ("arq_peer", "arq"),
+    "saq": ("saq_peer", "saq"),
     "celery-sqlalchemy": ("celery_peer", "sqlalchemy"),
     "celery-filesystem": ("celery_peer", "celery"),
     "celery-confirmed": ("celery_peer", "celery"),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 import xml.etree.ElementTree
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
 
-from bench import render
+from bench import older_redis, render
 from bench.plot import bar_chart
 from bench.scenarios import SCENARIOS, Scenario
 from pyworker.bench.figures import Figures
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from pyworker.bench.options import BenchOptions
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-def test_printed_command_repeats_the_scenario(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[BenchOptions]:
+    """What the command line is asked for, which measures nothing."""
     asked: list[BenchOptions] = []
 
     def record(options: BenchOptions, _reporter: object) -> Outcome:
@@ -33,10 +35,32 @@ def test_printed_command_repeats_the_scenario(scenario: Scenario, monkeypatch: p
         return Outcome(options=options, machine={}, subjects={"x": [subject]})
 
     monkeypatch.setattr("pyworker.cli.bench.run", record)
+    return asked
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_printed_command_repeats_the_scenario(scenario: Scenario, asked: list[BenchOptions]) -> None:
     words = shlex.split(scenario.command())
     result = CliRunner().invoke(bench, words[2:])
     assert result.exit_code == 0, result.output
     assert asked == [scenario.options]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "peer"),
+    [(scenario, peer) for scenario in SCENARIOS for peer in scenario.older_redis],
+    ids=lambda value: value.name if isinstance(value, Scenario) else value,
+)
+def test_peer_with_an_older_redis_py_is_measured_like_the_others(
+    scenario: Scenario, peer: str, asked: list[BenchOptions]
+) -> None:
+    words = shlex.split(older_redis.command(scenario, peer))
+    result = CliRunner().invoke(bench, words[3:])
+    assert result.exit_code == 0, result.output
+    compared = scenario.options.for_compared()
+    (options,) = asked
+    assert options == replace(compared, worker=peer, app_kind="celery", compare=(), compare_tasks=None)
+    assert older_redis.command(scenario, "saq") in scenario.text
 
 
 def test_chart_is_xml_with_a_bar_for_each_value() -> None:
