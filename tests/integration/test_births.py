@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.processes import children_of, is_alive
+from support.processes import children_of, is_alive, oldest
 from support.stage import Stage
 from support.waiting import eventually
 
@@ -43,7 +43,7 @@ def test_child_that_outlives_the_fork_server_unnoticed_gets_no_twin(kind: Kind, 
             return [int(pid) for pid in stats["pool"]["processes"]]
 
         first, second = eventually(lambda: len(pool()) == 2 and pool(), deadline_s=60, what="two children")
-        server = min(pid for pid in children_of(stage.worker.pid) if pid not in (first, second))
+        server = oldest(pid for pid in children_of(stage.worker.pid) if pid not in (first, second))
         (tmp_path / "hold").touch()
         os.kill(first, signal.SIGKILL)
         (held,) = eventually(lambda: traces(tmp_path, "held"), deadline_s=60, what="a child that has said nothing yet")

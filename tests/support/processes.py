@@ -45,6 +45,11 @@ def is_alive(pid: int) -> bool:
     return state not in {"Z", "X"}
 
 
+def oldest(pids: Iterable[int]) -> int:
+    """Return the process that started first; its id need not be the smallest, because ids begin anew at a limit."""
+    return min(pids, key=lambda pid: (_start_ticks(pid), pid))
+
+
 def open_descriptors(pid: int) -> int:
     """Return how many descriptors the process has open."""
     return len(os.listdir(f"/proc/{pid}/fd"))
@@ -74,6 +79,10 @@ def local_ports(pids: Iterable[int], server_port: int) -> list[int]:
             if remote == server_port and f"socket:[{fields[9]}]" in sockets:
                 found.append(local)
     return found
+
+
+def _start_ticks(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
 def _links(directory: Path) -> list[str]:
