@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def _soak(url: str, log: Path, seconds: float) -> int:
         )  # fmt: skip
     stopping = threading.Event()
     sent = [0]
-    publisher = threading.Thread(target=_publish, args=(stopping, sent))
+    publisher = threading.Thread(target=_publish, args=(redis.Redis.from_url(url), stopping, sent))
     try:
         _await(lambda: client.exists("_kombu.binding.celery"))
         publisher.start()
@@ -95,26 +96,41 @@ def _soak(url: str, log: Path, seconds: float) -> int:
     kept = {name.decode() for name in client.scan_iter() if client.ttl(name) == -1 and not name.startswith(b"_kombu")}
     if kept:
         problems.append(f"keys without an expiry: {sorted(kept)[:5]}")
-    print(f"{sent[0]:,} tasks in {seconds:.0f} s; first {samples[0]}, last {samples[-1]}")
+    print(f"{sent[0]:,} tasks in {seconds:.0f} s, {sent[0] / seconds:,.0f} of {RATE_PER_S:,} a second")
+    print(f"first {samples[0]}, last {samples[-1]}")
     for problem in problems:
         print(f"PROBLEM {problem}")
     return int(bool(problems))
 
 
-def _publish(stopping: threading.Event, sent: list[int]) -> None:
+def _publish(client: Any, stopping: threading.Event, sent: list[int]) -> None:
+    """Send what a stock client sends, copied with ids of their own: encoding each would take a core at this rate."""
+    samples = _samples(client)
+    began = time.monotonic()
+    while not stopping.is_set():
+        due = int((time.monotonic() - began) * RATE_PER_S) - sent[0]
+        numbers = range(sent[0], sent[0] + min(due, RATE_PER_S))
+        sent[0] = numbers.stop
+        copies = [
+            raw.replace(task_id, str(uuid.uuid4())) for task_id, raw in (samples[n % len(samples)] for n in numbers)
+        ]
+        try:
+            if copies:
+                client.lpush("celery", *copies)
+        except redis.ConnectionError:
+            continue  # the publisher's connection was cut as well; the next one is new
+        stopping.wait(0.01)
+
+
+def _samples(client: Any) -> list[tuple[str, str]]:
+    """Ids and messages of a hundred tasks, the first of which raises."""
     from bench.soak_app import app, work
 
     with app.producer_pool.acquire(block=True) as producer:
-        began = time.monotonic()
-        while not stopping.is_set():
-            due = int((time.monotonic() - began) * RATE_PER_S) - sent[0]
-            for _ in range(min(due, RATE_PER_S)):
-                sent[0] += 1
-                try:
-                    work.apply_async((sent[0],), producer=producer)
-                except Exception:  # the publisher's connection was cut as well; the next one is new
-                    continue
-            stopping.wait(0.01)
+        sent = [work.apply_async((number,), producer=producer, queue="samples").id for number in range(100)]
+    found = [client.rpop("samples").decode() for _ in sent]
+    routed = [raw.replace('"routing_key": "samples"', '"routing_key": "celery"') for raw in found]
+    return list(zip(sent, routed, strict=True))
 
 
 def _watch(worker: subprocess.Popen[bytes], client: Any, seconds: float) -> list[Sample]:

@@ -5,17 +5,20 @@ knows when to derive it anew, without hooks.
 """
 
 from __future__ import annotations
+import __future__
 
 import importlib
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from pyworker.conf_defaults import BY_NAME, canonical, in_namespace, warn_if_unknown
 from pyworker.conf_types import checked
 from pyworker.exceptions import ImproperlyConfigured
+from pyworker.working_directory import import_from_working_directory
 
 #: Variables of the environment that count before everything else, as in Celery.
 _ENVIRONMENT = {
@@ -24,6 +27,8 @@ _ENVIRONMENT = {
     "broker_write_url": "CELERY_BROKER_WRITE_URL",
     "result_backend": "CELERY_RESULT_BACKEND",
 }
+#: Names the settings' module of an app that was given no source; what ``--config`` sets, as in Celery.
+_CONFIG_MODULE = "CELERY_CONFIG_MODULE"
 
 
 class Settings:
@@ -105,8 +110,11 @@ class Settings:
     def _load_source(self) -> None:
         if self.before_load is not None:
             self.before_load()
-        if self._source is not None:
-            found = self._source()
+        source = self._source
+        if source is None and os.environ.get(_CONFIG_MODULE):
+            source = partial(settings_of_environment, _CONFIG_MODULE)
+        if source is not None:
+            found = source()
             loaded = {name: checked(name, value) for name, value in found.settings.items()}
             object.__setattr__(self, "_loaded", loaded)
             object.__setattr__(self, "_extra", found.extra)
@@ -300,6 +308,10 @@ class Settings:
 _MISSING = object()
 
 
+#: What a module of settings holds beside them: modules, and ``from __future__ import annotations``.
+_NO_SETTINGS = (ModuleType, type(__future__.annotations))
+
+
 class Loaded(NamedTuple):
     """What a source of settings holds: settings, and the other names that it has."""
 
@@ -327,7 +339,7 @@ def settings_of(source: object, namespace: str | None = None) -> Loaded:
             continue
         if key in BY_NAME or namespace:
             settings[key] = value
-        if not callable(value) and not isinstance(value, ModuleType):
+        if not callable(value) and not isinstance(value, _NO_SETTINGS):
             warn_if_unknown(key, name)
     if "TIME_ZONE" in items:
         # Django's own setting counts where ours is not set.
@@ -355,13 +367,13 @@ def _imported(name: str) -> object:
     module_name, _, attribute = name.partition(":")
     try:
         if attribute:
-            return getattr(importlib.import_module(module_name), attribute)
+            return getattr(import_from_working_directory(module_name), attribute)
         try:
-            return importlib.import_module(module_name)
+            return import_from_working_directory(module_name)
         except ModuleNotFoundError as error:
             parent, _, attribute = module_name.rpartition(".")
             if not parent or error.name != module_name:
                 raise
-            return getattr(importlib.import_module(parent), attribute)
+            return getattr(import_from_working_directory(parent), attribute)
     except (ImportError, AttributeError) as error:
         raise ImproperlyConfigured(f"Cannot load the configuration {name!r}: {error}") from error

@@ -238,7 +238,7 @@ def _import_related(package: str, related_name: str | None) -> None:
     try:
         parent = import_module(package)
     except ModuleNotFoundError as error:
-        if error.name != package:
+        if error.name != package or "." not in package:
             raise
         # Django names apps by their configuration's class: "shop.apps.ShopConfig".
         parent = import_module(package.rpartition(".")[0])

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from pyworker.signals import import_modules
+from pyworker.working_directory import import_from_working_directory
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -35,12 +36,20 @@ class Loader:
     def import_default_modules(self, include: Iterable[str] = ()) -> list[ModuleType]:
         """Import what a worker imports, in order, discovered modules first, and take in the shared tasks.
 
+        Modules in the working directory are found as by Celery's, whatever ``sys.path`` says.
+
         Args:
             include: further modules (``-I``).
+
+        Raises:
+            Exception: whatever importing one raises, found by ``autodiscover_tasks`` or named.
         """
-        import_modules.send(sender=self.app)
+        for _receiver, answer in import_modules.send(sender=self.app):
+            if isinstance(answer, Exception):
+                # A worker without some of its tasks would throw their messages away.
+                raise answer
         names = dict.fromkeys((*(self.conf.imports or ()), *(self.conf.include or ()), *include))
-        modules = [import_module(name) for name in names]
+        modules = [import_from_working_directory(name) for name in names]
         self.app.finalize()
         return modules
 

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from pyworker.cli.context import CliContext
 from pyworker.cli.option_types import Function, GroupedOption, write_groups
 from pyworker.cli.plug_ins import load_plug_in, plug_ins
 from pyworker.cli.worker import worker
+from pyworker.compat import is_own_application
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,6 +137,9 @@ def cli(ctx: click.Context, /, **options: Any) -> None:
     ctx.obj = context
     if options["app"] is not None:
         context.load(options["app"], ctx)
+        if ctx.get_parameter_source("loader") is ParameterSource.COMMANDLINE and is_own_application(context.named_app):
+            reason = "an application of pyworker loads its modules itself; name its settings' module with --config"
+            raise click.BadParameter(reason, ctx=ctx, param_hint="--loader")
 
 
 def _export(options: dict[str, Any]) -> None:

@@ -82,6 +82,11 @@ def is_application(candidate: object) -> bool:
     return _is_instance(candidate, _CELERY_APP_CLASS) or _is_instance(candidate, _OWN_APP_CLASS)
 
 
+def is_own_application(candidate: object) -> bool:
+    """Whether an object is an application of our own library."""
+    return _is_instance(candidate, _OWN_APP_CLASS)
+
+
 def default_application() -> Any:
     """The application used without ``-A``: celery's current one, configured by its default loader.
 

@@ -6,17 +6,11 @@ or a module with any application in it; ``proj.celery:app`` and ``proj.app`` nam
 
 from __future__ import annotations
 
-import os
-import sys
-from contextlib import contextmanager
-from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyworker.compat import is_application
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from pyworker.working_directory import import_from_working_directory
 
 
 def find_app(name: str) -> Any:
@@ -64,28 +58,3 @@ def _symbol_by_name(name: str) -> Any:
         return import_from_working_directory(attribute)
     module = import_from_working_directory(module_name)
     return getattr(module, attribute) if attribute else module
-
-
-def import_from_working_directory(name: str) -> ModuleType:
-    """Import a module, those in the working directory first."""
-    with _working_directory_in_path():
-        return import_module(name)
-
-
-@contextmanager
-def _working_directory_in_path() -> Iterator[None]:
-    try:
-        directory = os.getcwd()
-    except FileNotFoundError:
-        directory = ""
-    if not directory or directory in sys.path:
-        yield
-        return
-    sys.path.insert(0, directory)
-    try:
-        yield
-    finally:
-        try:
-            sys.path.remove(directory)
-        except ValueError:
-            pass

@@ -20,11 +20,12 @@ pytestmark = [pytest.mark.lanes("fast"), pytest.mark.slow]
 
 
 def test_nothing_is_lost_or_repeated(kind: Kind, randomness: random.Random, request: pytest.FixtureRequest) -> None:
-    is_long = request.config.getoption("--chaos-long")
-    restarts = 1_000 if is_long else 20
+    config = request.config
+    is_long = config.getoption("--chaos-long")
+    restarts = int(1_000 * config.getoption("--chaos-share")) if is_long else 20
     total = restarts * (300 if is_long else 150)
     with Stage(kind, "impatient", options=("-c", "2")) as stage:
-        publisher = Publisher(stage, stage.tasks.count_early_busy, "rolling", total, 0.015)
+        publisher = Publisher(stage, stage.tasks.count_early_busy, "rolling", total, 0.015, most_waiting=1_000)
         publisher.start()
         for restart in range(restarts):
             old = stage.worker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
@@ -184,3 +185,35 @@ def _switch(stage: Stage) -> dict[str, list[str]]:
         eventually(lambda: len(recorder.of_type("worker-heartbeat")) > beats + 1, deadline_s=_DEADLINE_S)
         types = {task_id: recorder.types(task_id) for task_id in ("before", "while", "after")}
     return {**types, "replies": [next(iter(reply.values()))["ok"] for reply in replies]}
+
+
+@pytest.mark.parametrize("library", ["celery", "pyworker"])
+def test_task_events_are_turned_on_by_the_setting_alone(library: str) -> None:
+    settings = json.dumps({"worker_send_task_events": True})
+    environment = {"TEST_LIBRARY": library, "TEST_APP_SETTINGS": settings}
+    with Stage(OWN, "either", options=("-c", "1"), environment=environment) as stage, Recorder(stage.app) as recorder:
+        stage.tasks.add.apply_async((1, 2), task_id="told")
+        recorder.wait_for("task-succeeded", uuid="told")
+        assert sorted(recorder.types("told")) == ["task-received", "task-started", "task-succeeded"]
+
+
+@pytest.mark.parametrize("library", ["celery", "pyworker"])
+def test_exchanges_have_the_names_and_events_the_serializer_that_are_set(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"event_exchange": "watched", "event_serializer": "yaml", "control_exchange": "steered"}
+    monkeypatch.setenv("TEST_APP_SETTINGS", json.dumps(settings))
+    monkeypatch.setenv("TEST_LIBRARY", library)
+    with Stage(OWN, "either", options=("-c", "1", "-E")) as stage, Recorder(stage.app) as recorder:
+        raw = stage.redis.pubsub(ignore_subscribe_messages=True)
+        raw.psubscribe("*watched*")
+        stage.tasks.add.apply_async((1, 2), task_id="told")
+        recorder.wait_for("task-succeeded", uuid="told")
+        message = eventually(lambda: raw.get_message(timeout=1), deadline_s=_DEADLINE_S, what="an event")
+        raw.close()
+        assert json.loads(message["data"])["content-type"] == "application/x-yaml"
+        inspect = stage.app.control.inspect(timeout=_DEADLINE_S, limit=1)
+        assert inspect.ping() == {stage.worker.node_name: {"ok": "pong"}}
+        names = stage.redis.keys("_kombu.binding.*")
+        assert {"_kombu.binding.watched", "_kombu.binding.steered.pidbox"} <= set(names)
+        assert not {"_kombu.binding.celeryev", "_kombu.binding.celery.pidbox"} & set(names)

@@ -110,15 +110,30 @@ class Havoc:
             self.do(self._randomness.choice(actions))
 
 
-class Publisher:
-    """Publishes numbered tasks from a thread of its own and remembers which publishes were acknowledged."""
+#: Publishes between two looks at what waits.
+_LOOK_EVERY = 100
 
-    def __init__(self, stage: Stage, task: Any, name: str, total: int, *options: Any) -> None:
+
+class Publisher:
+    """Publishes numbered tasks from a thread of its own and remembers which publishes were acknowledged.
+
+    Args:
+        stage: where to.
+        task: what is published.
+        name: the tasks' first argument; the number and ``options`` follow.
+        total: how many at most.
+        most_waiting: publish no further while so many wait; what waits at the end has to be worked off.
+    """
+
+    def __init__(
+        self, stage: Stage, task: Any, name: str, total: int, *options: Any, most_waiting: int | None = None
+    ) -> None:
         self._stage = stage
         self._task = task
         self._name = name
         self._total = total
         self._options = options
+        self._most_waiting = most_waiting
         self.acknowledged: set[str] = set()
         #: Publishes that failed: they may have arrived or not.
         self.uncertain: set[str] = set()
@@ -138,8 +153,15 @@ class Publisher:
         self._thread.join(deadline_s)
         assert not self._thread.is_alive(), f"publisher of {self._name} hangs"
 
+    def _wait_for_room(self) -> None:
+        most = self._most_waiting
+        while most is not None and not self._stopping.is_set() and self._stage.queue_length() >= most:
+            self._stopping.wait(0.05)
+
     def _run(self) -> None:
         for number in range(self._total):
+            if number % _LOOK_EVERY == 0:
+                self._wait_for_room()
             if self._stopping.is_set():
                 return
             member = str(number)

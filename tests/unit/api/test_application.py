@@ -278,6 +278,39 @@ def test_autodiscovery_imports_when_the_worker_does(tmp_path: Path) -> None:
     assert seen == [False, ["one.tasks.found", "two.jobs.found"], "no_such_module"]
 
 
+@pytest.mark.parametrize("package", ["broken", "nowhere", "no.where"])
+def test_module_of_tasks_that_cannot_be_imported_stops_the_worker(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "__init__.py").touch()
+    (tmp_path / "broken" / "tasks.py").write_text("import nowhere\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    app = make_app()
+    app.autodiscover_tasks([package])
+    with pytest.raises(ModuleNotFoundError, match="No module named 'no"):
+        app.loader.import_default_modules()
+
+
+def test_modules_of_the_working_directory_are_found_by_name(tmp_path: Path) -> None:
+    """Also by the script of the command, whose ``sys.path`` begins with its own directory."""
+    (tmp_path / "of_settings.py").write_text("imports = ('of_tasks',)\ntask_default_queue = 'here'\n")
+    (tmp_path / "of_tasks.py").write_text("from pyworker import shared_task\n@shared_task\ndef found(): ...\n")
+    (tmp_path / "more.py").write_text("from pyworker import shared_task\n@shared_task\ndef also_found(): ...\n")
+    seen = run(
+        """
+        import sys, json
+        sys.path.remove("")
+        from pyworker import Celery
+        app = Celery("x", config_source="of_settings")
+        app.loader.import_default_modules(["more"])
+        print(json.dumps([app.conf.task_default_queue, "of_tasks.found" in app.tasks, "more.also_found" in app.tasks]))
+        """,
+        tmp_path,
+    )
+    assert seen == ["here", True, True]
+
+
 def test_threads_define_and_find_tasks_at_the_same_time() -> None:
     app = make_app()
     gate = threading.Barrier(8)

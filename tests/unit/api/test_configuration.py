@@ -118,6 +118,24 @@ def test_the_environment_names_a_module(
         app.config_from_envvar("NO_SUCH_VARIABLE")
 
 
+def test_the_environment_names_the_module_of_an_app_without_a_source(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in Celery, whose ``--config`` sets the variable."""
+    module.task_default_queue, module.broker_url = "of variable", "redis://variable"  # type: ignore[attr-defined]
+    monkeypatch.setenv("CELERY_CONFIG_MODULE", module.__name__)
+    for library in (pyworker, celery):
+        bare = library.Celery("bare", set_as_current=False)
+        assert (bare.conf.task_default_queue, bare.conf.broker_url) == ("of variable", "redis://variable")
+        given = library.Celery("given", broker="redis://given", set_as_current=False)
+        assert given.conf.broker_url == "redis://given"
+        given.config_from_object(SimpleNamespace(task_default_queue="of object"))
+        assert given.conf.task_default_queue == "of object"
+    monkeypatch.setenv("CELERY_CONFIG_MODULE", "no.such.module")
+    with pytest.raises(ImproperlyConfigured, match=r"no\.such\.module"):
+        _ = pyworker.Celery("wrong", set_as_current=False).conf.broker_url
+
+
 def test_what_cannot_be_loaded_is_named(app: pyworker.Celery) -> None:
     app.config_from_object("no.such.module")
     with pytest.raises(ImproperlyConfigured, match=r"no\.such\.module"):

@@ -115,6 +115,25 @@ def test_directory_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
     assert f"'--workdir': '{tmp_path / 'nowhere'}': No such file or directory" in words(result)
 
 
+@pytest.fixture
+def _environment_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command hands global options to the application in variables."""
+    for name in ("CELERY_CONFIG_MODULE", "CELERY_LOADER"):
+        monkeypatch.setenv(name, "")
+
+
+@pytest.mark.usefixtures("_environment_restored")
+def test_settings_come_from_the_module_that_is_named() -> None:
+    assert "of-the-module" in invoke("-A", "own", "--config", "settings_module", "report").output
+
+
+@pytest.mark.usefixtures("_environment_restored")
+def test_loader_of_an_application_that_has_none_is_refused() -> None:
+    result = invoke("-A", "own", "--loader", "some.Loader", "report")
+    assert result.exit_code == 2
+    assert "Invalid value for --loader" in words(result)
+
+
 def test_one_command_of_the_broker_shell_fails_without_a_broker() -> None:
     result = invoke("-A", "plain", "-b", "redis://127.0.0.1:1/0", "amqp", "queue.declare", "one")
     assert result.exit_code == 69
