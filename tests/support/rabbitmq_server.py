@@ -59,8 +59,18 @@ class RabbitmqNode:
                 "Content-Type": "application/json",
             },
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            text = answer.read()
+
+        def answered() -> list[bytes]:
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    return [answer.read()]
+            except urllib.error.HTTPError as error:
+                if method == "GET" and error.code == 500:
+                    # Of those who ask for a list for the first time at the same moment the server answers one.
+                    raise AssertionError(f"{path}: {error}") from error
+                raise
+
+        [text] = eventually(answered, deadline_s=60, what="an answer of the management interface")
         return json.loads(text) if text else None
 
 
