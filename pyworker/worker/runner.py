@@ -93,8 +93,6 @@ class Runner:
         server = None if solo else start_fork_server(child_main)
         self.engine = _engine(config, solo.command_fd if solo else _command_fd(server))
         self.app.attach(self.engine)
-        if isinstance(self.app, OperatedApp):
-            self.app.before_consuming()
         self._open_probes(config)
         if isinstance(config.broker, KombuBrokerConfig) and isinstance(self.app, KombuSource):
             self._carrier = KombuCarrier(self.app, config.broker)
@@ -105,6 +103,9 @@ class Runner:
             debugger=remote_debugger() if os.environ.get("CELERY_RDBSIG") else None,
         )
         try:
+            # It waits for neighbours: a signal meanwhile is obeyed as soon as the node is up.
+            if isinstance(self.app, OperatedApp):
+                self.app.before_consuming()
             return self._run_loop(solo)
         finally:
             self.loop.inbox.restore()

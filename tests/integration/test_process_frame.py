@@ -163,3 +163,21 @@ def test_orphans_of_tasks_leave_no_zombies(kind: Kind) -> None:
             return all(is_alive(pid) for pid in children_of(stage.worker.pid))
 
         assert eventually(no_zombies, deadline_s=40, what="the dead fork server to be reaped")
+
+
+@pytest.mark.lanes("fast")
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 0), (signal.SIGINT, 1)])
+def test_signal_while_neighbours_are_asked_is_a_warm_shutdown(
+    kind: Kind, number: signal.Signals, exit_code: int
+) -> None:
+    with Stage(kind, options=("-c", "1", "-n", "first@%h")) as stage:
+        first = stage.worker
+        # Who does not answer is waited for a second.
+        first.send(signal.SIGSTOP)
+        try:
+            second = stage.new_worker(options=("-c", "1", "-n", "second@%h")).start(is_ready=False)
+            second.wait_for_line("mingle: searching for neighbors", deadline_s=60)
+            second.send(number)
+            assert second.wait(deadline_s=60) == exit_code
+        finally:
+            first.send(signal.SIGCONT)
