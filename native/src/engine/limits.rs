@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::clock::MonotonicNs;
-use crate::engine::jobs::JobHandle;
+use crate::engine::jobs::{JobHandle, Place};
 use crate::engine::node::Node;
 use crate::engine::notice::{Notice, Reason};
 use crate::pool::supervisor::signal;
@@ -120,11 +120,17 @@ impl Node {
         // The place of a job that is over may have another child.
         let running = self.jobs.get(handle).filter(|job| job.is_running());
         let Some(place) = running.and_then(|job| job.place) else { return };
-        let Some(child) = &self.places[place.child as usize].child else { return };
-        signal(child.pid, libc::SIGTERM);
-        child.link.signalled(place.sequence);
+        self.signal_doomed(place, libc::SIGTERM);
         let now_ns = self.clock.monotonic_ns();
         self.limits.push(Limit::new(now_ns, KILL_DELAY_S, handle, LimitKind::Kill));
+    }
+
+    /// Sends a doomed job's signal, and lets its child know that it was sent.
+    fn signal_doomed(&self, place: Place, number: i32) {
+        if let Some(child) = &self.places[place.child as usize].child {
+            signal(child.pid, number);
+            child.link.signalled(place.sequence);
+        }
     }
 
     /// Tells Python of a forced end, or of a start or a soft limit, while the job still runs.
@@ -157,10 +163,7 @@ impl Node {
             if child.link.doom(place.sequence) {
                 self.counters.terminated += 1;
                 self.announce(handle, Reason::Terminated, pid, number, 0.0);
-                signal(pid, number);
-                if let Some(child) = &self.places[place.child as usize].child {
-                    child.link.signalled(place.sequence);
-                }
+                self.signal_doomed(place, number);
                 signalled.push(id);
             }
         }

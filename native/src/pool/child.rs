@@ -344,16 +344,12 @@ impl ChildEnd {
                         break;
                     }
                 }
-                // The signal is still to be sent, however long that takes: it must not meet the next job.
-                SlotState::Doomed => {
+                state @ (SlotState::Doomed | SlotState::Signalled | SlotState::SoftLimit) => {
                     self.pause()?;
                     interrupted()?;
-                }
-                state @ (SlotState::Signalled | SlotState::SoftLimit) => {
-                    self.pause()?;
-                    interrupted()?;
-                    let is_over = monotonic_ns() - ended_ns > SIGNAL_WAIT.as_nanos() as u64;
-                    if is_over && !self.job.put_off.load(Ordering::Relaxed) {
+                    // One that is still to be sent is waited for however long that takes: it must not meet the next job.
+                    let may_come = state == SlotState::Doomed || self.job.put_off.load(Ordering::Relaxed);
+                    if !may_come && monotonic_ns() - ended_ns > SIGNAL_WAIT.as_nanos() as u64 {
                         // The signal was survived or ignored: the mark is void.
                         slots::swap(&self.job.memory.slot(sequence).word, sequence, state, SlotState::Running);
                     }
