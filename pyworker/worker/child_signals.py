@@ -4,7 +4,7 @@ An exception that comes between two bytecodes can lose a lock: ``with condition:
 ``threading``, and what is raised there after the lock was taken, or before it is given back, leaves it locked for ever.
 Every queue and every pool of connections has such a lock, and the clean-up that the exception sets off takes it again.
 So there the exception is put off until that code is left, and a child that does not get to its end is ended without
-further clean-up.
+further clean-up, unless the task caught the exception and is over: what runs then is another one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pyworker.worker.signals import CHILD_DUMP_SIGNAL, all_stacks, say
@@ -72,7 +73,7 @@ class _Leave:
             os._exit(_EXIT_SOFTWARE)
         if not self._is_watched:
             self._is_watched = True
-            _start(_end_for_sure, number)
+            _start(partial(_end_for_sure, self._link, self._link.running()), number)
         if _put_off(self._link, number, frame):
             return
         self._is_leaving = True
@@ -103,8 +104,10 @@ def _send_again(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-def _end_for_sure(number: int) -> None:
+def _end_for_sure(link: ChildLink, sequence: int, number: int) -> None:
     time.sleep(_LEAVING_S)
+    if link.running() != sequence:
+        return
     say(f"process {os.getpid()}: no end {_LEAVING_S:g} s after signal {number}, exiting without clean-up", descriptor=2)
     os._exit(number)
 

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,13 @@ class Link:
         self.is_retired = False
         self.is_marked = True
         self.is_put_off = False
+        self.sequence = 1
+        #: The sequences that were told when it was asked for them.
+        self.told: list[int] = []
+
+    def running(self) -> int:
+        self.told.append(self.sequence)
+        return self.sequence
 
     def next_job(self) -> Any:
         return None if self.is_retired or not self._jobs else self._jobs.pop(0)
@@ -200,6 +208,24 @@ def test_a_child_that_does_not_get_to_its_end_is_ended(monkeypatch: pytest.Monke
         return 98
 
     assert exit_of(body) == signal.SIGTERM
+
+
+def test_a_task_that_caught_the_signal_is_not_paid_for_by_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_signals, "_LEAVING_S", 0.05)
+
+    def body() -> int:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        link = Link()
+        install_signal_handlers(link, Runner())  # type: ignore[arg-type]
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except SystemExit:
+            link.sequence += 1
+        while link.told != [1, 2]:
+            time.sleep(0.005)
+        return 5
+
+    assert exit_of(body) == 5
 
 
 class App:
