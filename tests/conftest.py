@@ -18,6 +18,7 @@ from support.kinds import CONTROLS, KINDS, STOCK, Kind
 from support.programs import unable
 from support.redis_server import RedisServer, servers_running
 from support.scheduling import SharedWorkerScheduling
+from support.stock_results import what_a_wait_left
 from support.worker import workers_in_use
 
 if TYPE_CHECKING:
@@ -128,6 +129,8 @@ def pytest_runtest_makereport(
             report.sections.append((f"output of worker {worker.description}", "\n".join(worker.lines[-80:])))
         for server in servers_running():
             report.sections.append((f"keys of the server on port {server.port}", server.summary()))
+        if call.excinfo is not None and (waited_for := what_a_wait_left(call.excinfo)):
+            report.sections.append(("results that were waited for", waited_for))
     return report
 
 

@@ -17,7 +17,6 @@ import pyworker
 from support.kinds import Kind
 from support.rabbitmq_server import RabbitmqHost
 from support.redis_server import RedisServer
-from support.stock_results import release_stock_results
 from support.waiting import eventually
 from support.worker import APPS, WorkerProcess
 
@@ -69,7 +68,6 @@ def clients(request: pytest.FixtureRequest) -> Iterator[Clients]:
             )  # fmt: skip
         made = [module.make(library, broker, store) for library in (pyworker, celery)]
         yield Clients(*made)
-        release_stock_results()
         for each in made:
             each.app.close()
 

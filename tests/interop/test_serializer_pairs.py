@@ -16,7 +16,6 @@ import pyworker
 from support.coded import KINDS, coded_workers
 from support.rabbitmq_server import RabbitmqHost
 from support.redis_server import RedisServer
-from support.stock_results import release_stock_results
 from support.worker import APPS
 
 if TYPE_CHECKING:
@@ -55,7 +54,6 @@ def fleet(request: pytest.FixtureRequest) -> Iterator[dict[str, SimpleNamespace]
                     "stock": module.make(celery, broker, server.url),
                 }
                 yield made
-                release_stock_results()
                 for each in made.values():
                     each.app.close()
         finally:

@@ -12,6 +12,7 @@ import redis
 
 from support.ports import free_port
 from support.programs import program
+from support.stock_results import forget_subscriptions
 from support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class RedisServer:
 
     def close(self) -> None:
         """Stop the server and remove its files."""
+        forget_subscriptions(self.port)
         self.stop(kill=True)
         shutil.rmtree(self._directory, ignore_errors=True)
 

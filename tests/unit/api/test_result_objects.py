@@ -18,19 +18,11 @@ from pyworker import exceptions
 from pyworker.backends.stored_exceptions import exception_from_stored
 from pyworker.result import GroupResult, ResultSet, result_from_tuple
 from pyworker.result.graph import DependencyGraph, GraphFormatter
-from support.stock_results import release_stock_results
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from support.redis_server import RedisServer
-
-
-@pytest.fixture(scope="module", autouse=True)
-def stock_results(shared_server: RedisServer) -> Iterator[None]:
-    """Let go of Celery's results before the server ends."""
-    yield
-    release_stock_results()
 
 
 @pytest.fixture

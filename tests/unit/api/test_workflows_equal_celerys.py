@@ -10,13 +10,11 @@ import pytest
 
 from pyworker.canvas.stamping import StampingVisitor, merged_stamps
 from support.comparing import comparable, normal
-from support.stock_results import release_stock_results
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from conftest import Side
-    from support.redis_server import RedisServer
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning",
@@ -24,13 +22,6 @@ pytestmark = pytest.mark.filterwarnings(
     # Sockets of the stock application.
     "ignore::pytest.PytestUnraisableExceptionWarning",
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def stock_results(shared_server: RedisServer) -> Iterator[None]:
-    """Let go of Celery's results before the server ends."""
-    yield
-    release_stock_results()
 
 
 class Parts:
