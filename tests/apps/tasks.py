@@ -305,7 +305,7 @@ def waits_for_other(x: int, y: int) -> int:
 
 @app.task
 def waits_as_forbidden(x: int, y: int) -> int:
-    return int(add.delay(x, y).get(timeout=10))
+    return int(add.delay(x, y).get(timeout=30))
 
 
 # -- time and order

@@ -30,7 +30,7 @@ def test_long_task_holds_up_no_short_one(kind: Kind) -> None:
         assert [result.get(timeout=60) for result in results] == list(range(1, 1001))
         assert not long_one.ready()
         stage.open_gate("long")
-        assert long_one.get(timeout=10) == "long"
+        assert long_one.get(timeout=30) == "long"
 
 
 def test_long_task_among_short_ones_holds_up_no_short_one(kind: Kind) -> None:
@@ -44,7 +44,7 @@ def test_long_task_among_short_ones_holds_up_no_short_one(kind: Kind) -> None:
             result.get(timeout=60)
         assert not long_one.ready()
         stage.open_gate("amid")
-        assert long_one.get(timeout=10) == "long"
+        assert long_one.get(timeout=30) == "long"
 
 
 def test_short_tasks_take_about_as_long_as_one_child_needs(kind: Kind) -> None:
@@ -117,4 +117,4 @@ def test_eta_tasks_do_not_use_up_the_prefetch(kind: Kind) -> None:
         for number in range(200):
             stage.tasks.add.apply_async((number, 1), countdown=3600, ignore_result=True)
         eventually(lambda: stage.queue_length() == 0 and stage.unacked() == 200, what="all ETA tasks held")
-        assert stage.tasks.add.delay(1, 1).get(timeout=10) == 2
+        assert stage.tasks.add.delay(1, 1).get(timeout=30) == 2

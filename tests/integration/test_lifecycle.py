@@ -118,14 +118,14 @@ def test_quit_is_cold_and_late_tasks_come_back(stage: Stage) -> None:
 
 
 def test_idle_worker_stops_at_once(stage: Stage) -> None:
-    assert stage.tasks.add.delay(1, 1).get(timeout=10) == 2
+    assert stage.tasks.add.delay(1, 1).get(timeout=30) == 2
     family = stage.worker.family()
     assert stage.worker.stop(deadline_s=10) == 0
     stage.worker.wait_until_gone(family)
 
 
 def test_children_end_with_a_killed_main_process(stage: Stage) -> None:
-    assert stage.tasks.add.delay(1, 1).get(timeout=10) == 2
+    assert stage.tasks.add.delay(1, 1).get(timeout=30) == 2
     family = stage.worker.family()
     assert len(family) >= 3
     stage.worker.kill()
@@ -134,7 +134,7 @@ def test_children_end_with_a_killed_main_process(stage: Stage) -> None:
 
 def test_connection_loss_is_told_and_survived(stage: Stage) -> None:
     position = stage.worker.mark()
-    assert stage.tasks.add.delay(1, 1).get(timeout=10) == 2
+    assert stage.tasks.add.delay(1, 1).get(timeout=30) == 2
     stage.server.stop(kill=True)
     stage.worker.wait_for_line(r"(Connection to broker lost|Cannot connect to redis)", after=position, deadline_s=30)
     stage.server.start()
@@ -178,9 +178,9 @@ def test_logfile_takes_the_lines(kind: Kind, tmp_path: Path) -> None:
 
 def test_solo_pool_runs_tasks_in_the_main_process(kind: Kind) -> None:
     with Stage(kind, options=("-P", "solo")) as stage:
-        assert stage.tasks.process_id.delay().get(timeout=10) == stage.worker.pid
+        assert stage.tasks.process_id.delay().get(timeout=30) == stage.worker.pid
         results = [stage.tasks.add.delay(number, 1) for number in range(50)]
-        assert [result.get(timeout=10) for result in results] == list(range(1, 51))
+        assert [result.get(timeout=30) for result in results] == list(range(1, 51))
         assert stage.worker.stop() == 0
 
 
@@ -213,7 +213,7 @@ def test_stacks_are_written_on_request(stage: Stage) -> None:
     stage.worker.wait_for_line(r"in wait_at_gate$", after=position)
     stage.open_gate("stacks")
     running.get(timeout=20)
-    assert stage.tasks.add.delay(1, 1).get(timeout=10) == 2
+    assert stage.tasks.add.delay(1, 1).get(timeout=30) == 2
 
 
 @pytest.mark.lanes("fast")

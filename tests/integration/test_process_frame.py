@@ -40,15 +40,15 @@ def server_and_spare(stage: Stage) -> list[int]:
 
 def test_spare_replaces_a_killed_fork_server_and_gets_a_spare_itself(kind: Kind) -> None:
     with Stage(kind, options=ONE_CHILD) as stage:
-        assert stage.tasks.add.delay(1, 1).get(timeout=10) == 2
+        assert stage.tasks.add.delay(1, 1).get(timeout=30) == 2
         for _round in range(3):
             server, _spare = server_and_spare(stage)
             position = stage.worker.mark()
             os.kill(server, signal.SIGKILL)
             stage.worker.wait_for_line("The fork server died; its spare took over", after=position)
-            child = stage.tasks.process_id.delay().get(timeout=10)
+            child = stage.tasks.process_id.delay().get(timeout=30)
             os.kill(child, signal.SIGKILL)
-            assert stage.tasks.process_id.delay().get(timeout=10) != child
+            assert stage.tasks.process_id.delay().get(timeout=30) != child
         assert stage.worker.stop() == 0
 
 
@@ -59,7 +59,7 @@ def test_running_task_survives_the_fork_servers_death(kind: Kind) -> None:
         os.kill(server_and_spare(stage)[0], signal.SIGKILL)
         stage.worker.wait_for_line("its spare took over")
         stage.open_gate("through")
-        assert result.get(timeout=10) == "done"
+        assert result.get(timeout=30) == "done"
 
 
 def test_worker_without_any_fork_server_finishes_and_ends_as_failed(kind: Kind) -> None:
@@ -77,23 +77,23 @@ def test_worker_without_any_fork_server_finishes_and_ends_as_failed(kind: Kind) 
         stage.worker.wait_for_line("CRITICAL.*Cannot replace the fork server")
         stage.open_gate("last")
         assert stage.worker.wait() == 1
-        assert result.get(timeout=10) == "done"
+        assert result.get(timeout=30) == "done"
         stage.worker.wait_until_gone(family)
         assert stage.queue_length() == 1
         stage.new_worker().start()
-        assert waiting.get(timeout=10) == 2
+        assert waiting.get(timeout=30) == 2
 
 
 def test_hangup_starts_the_program_anew_under_the_same_process_id(kind: Kind) -> None:
     with Stage(kind, options=ONE_CHILD) as stage:
         pid = stage.worker.pid
-        before = stage.tasks.process_id.delay().get(timeout=10)
+        before = stage.tasks.process_id.delay().get(timeout=30)
         position = stage.worker.mark()
         stage.worker.send(signal.SIGHUP)
         stage.worker.wait_for_line(r"Restarting celery worker \(.*-A tasks worker.*\)", after=position)
         stage.worker.wait_for_line(r"ready\.$", after=position)
         assert stage.worker.pid == pid
-        assert stage.tasks.process_id.delay().get(timeout=10) != before
+        assert stage.tasks.process_id.delay().get(timeout=30) != before
         eventually(lambda: not is_alive(before), what="the end of the old child")
         assert stage.worker.stop() == 0
 
@@ -108,7 +108,7 @@ def test_remapped_term_is_cold_and_the_late_task_comes_back(kind: Kind) -> None:
         assert stage.queue_length() == 1
         stage.new_worker().start()
         stage.open_gate("remapped", 2)
-        assert result.get(timeout=10) == "done"
+        assert result.get(timeout=30) == "done"
 
 
 def test_soft_shutdown_lets_a_task_end_that_is_quick_enough(kind: Kind) -> None:
@@ -120,7 +120,7 @@ def test_soft_shutdown_lets_a_task_end_that_is_quick_enough(kind: Kind) -> None:
         stage.worker.wait_for_line("Initiating Soft Shutdown, terminating in 20.0 seconds")
         stage.open_gate("soft")
         assert stage.worker.wait(deadline_s=15) == 0
-        assert result.get(timeout=10) == "done"
+        assert result.get(timeout=30) == "done"
 
 
 def test_soft_shutdown_cancels_what_takes_longer(kind: Kind) -> None:
@@ -137,8 +137,8 @@ def test_soft_shutdown_cancels_what_takes_longer(kind: Kind) -> None:
 def test_solo_worker_goes_on_after_a_task_that_exits(kind: Kind) -> None:
     with Stage(kind, options=("-P", "solo")) as stage:
         with pytest.raises(WorkerLostError, match="exitcode 3"):
-            stage.tasks.raises_system_exit.delay(3).get(timeout=10)
-        assert stage.tasks.process_id.delay().get(timeout=10) == stage.worker.pid
+            stage.tasks.raises_system_exit.delay(3).get(timeout=30)
+        assert stage.tasks.process_id.delay().get(timeout=30) == stage.worker.pid
         assert stage.worker.stop() == 0
 
 
@@ -150,12 +150,12 @@ def test_solo_worker_finishes_its_task_when_told_to_stop(kind: Kind) -> None:
         stage.worker.wait_for_line(r"worker: Warm shutdown \(MainProcess\)")
         stage.open_gate("alone")
         assert stage.worker.wait() == 0
-        assert result.get(timeout=10) == "done"
+        assert result.get(timeout=30) == "done"
 
 
 def test_orphans_of_tasks_leave_no_zombies(kind: Kind) -> None:
     with Stage(kind, options=ONE_CHILD) as stage:
-        assert stage.tasks.add.delay(1, 1).get(timeout=10) == 2
+        assert stage.tasks.add.delay(1, 1).get(timeout=30) == 2
         os.kill(server_and_spare(stage)[0], signal.SIGKILL)
         stage.worker.wait_for_line("its spare took over")
 

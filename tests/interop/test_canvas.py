@@ -18,20 +18,20 @@ pytestmark = pytest.mark.control
 
 def test_group_of_sums(stage: Stage) -> None:
     add = stage.tasks.add
-    assert group(add.s(i, i) for i in range(10))().get(timeout=10) == list(range(0, 20, 2))
-    assert group(add.s(2, 2), add.s(4, 4))().get(timeout=10) == [4, 8]
+    assert group(add.s(i, i) for i in range(10))().get(timeout=30) == list(range(0, 20, 2))
+    assert group(add.s(2, 2), add.s(4, 4))().get(timeout=30) == [4, 8]
     pairs = [(2, 2), (4, 4), (8, 8), (16, 16)]
-    assert group(add.s(i, j) for i, j in pairs).apply_async().get(timeout=10) == [4, 8, 16, 32]
+    assert group(add.s(i, j) for i, j in pairs).apply_async().get(timeout=30) == [4, 8, 16, 32]
 
 
 def test_group_takes_a_partial_argument(stage: Stage) -> None:
-    assert group(stage.tasks.add.s(i) for i in range(10))(10).get(timeout=10) == list(range(10, 20))
+    assert group(stage.tasks.add.s(i) for i in range(10))(10).get(timeout=30) == list(range(10, 20))
 
 
 def test_group_result_knows_its_members_states(stage: Stage) -> None:
     add = stage.tasks.add
     result = group([add.s(2, 2), add.s(4, 4), add.s(8, 8), add.s(16, 16), add.s(32, 32)]).apply_async()
-    assert result.get(timeout=10) == [4, 8, 16, 32, 64]
+    assert result.get(timeout=30) == [4, 8, 16, 32, 64]
     assert result.ready()
     assert result.successful()
     assert not result.waiting()
@@ -42,38 +42,38 @@ def test_group_result_knows_its_members_states(stage: Stage) -> None:
 def test_group_with_a_failing_member_raises_it(stage: Stage) -> None:
     result = group(stage.tasks.add.s(1, 1), stage.tasks.raising.s("in the group")).apply_async()
     with pytest.raises(ValueError, match="in the group"):
-        result.get(timeout=10)
+        result.get(timeout=30)
     assert eventually(result.failed)
 
 
 def test_chain_forms_give_the_same(stage: Stage) -> None:
     add, mul = stage.tasks.add, stage.tasks.mul
-    assert chain(add.s(4, 4) | mul.s(8))().get(timeout=10) == 64
-    assert chain(add.s(4) | mul.s(8))(4).get(timeout=10) == 64
-    assert (add.s(4, 4) | mul.s(8))().get(timeout=10) == 64
-    assert chain(add.s(2, 2), add.s(4), add.s(8))().get(timeout=10) == 16
-    assert (add.s(2, 2) | add.s(4) | add.s(8))().get(timeout=10) == 16
-    assert (add.s(4) | mul.s(8))(16).get(timeout=10) == 160
-    assert (add.s(4, 16) | mul.s(2) | (add.s(4) | mul.s(8)))().get(timeout=10) == 352
+    assert chain(add.s(4, 4) | mul.s(8))().get(timeout=30) == 64
+    assert chain(add.s(4) | mul.s(8))(4).get(timeout=30) == 64
+    assert (add.s(4, 4) | mul.s(8))().get(timeout=30) == 64
+    assert chain(add.s(2, 2), add.s(4), add.s(8))().get(timeout=30) == 16
+    assert (add.s(2, 2) | add.s(4) | add.s(8))().get(timeout=30) == 16
+    assert (add.s(4) | mul.s(8))(16).get(timeout=30) == 160
+    assert (add.s(4, 16) | mul.s(2) | (add.s(4) | mul.s(8)))().get(timeout=30) == 352
 
 
 def test_chain_results_are_linked_by_parent(stage: Stage) -> None:
     add, mul = stage.tasks.add, stage.tasks.mul
     result = (add.si(2, 2) | add.si(4, 4) | add.si(8, 8))()
-    assert result.get(timeout=10) == 16
-    assert result.parent.get(timeout=10) == 8
-    assert result.parent.parent.get(timeout=10) == 4
+    assert result.get(timeout=30) == 16
+    assert result.parent.get(timeout=30) == 8
+    assert result.parent.parent.get(timeout=30) == 4
     result = chain(add.s(4, 4), mul.s(8), mul.s(10))()
-    assert result.get(timeout=10) == 640
-    assert (result.parent.get(timeout=10), result.parent.parent.get(timeout=10)) == (64, 8)
+    assert result.get(timeout=30) == 640
+    assert (result.parent.get(timeout=30), result.parent.parent.get(timeout=30)) == (64, 8)
 
 
 def test_chain_stops_at_the_first_error(stage: Stage) -> None:
     result = (stage.tasks.raising.si("broken chain") | stage.tasks.add.si(1, 1))()
     with pytest.raises(ValueError, match="broken chain"):
-        result.parent.get(timeout=10)
+        result.parent.get(timeout=30)
     assert result.state in {"PENDING", "FAILURE"}
-    assert stage.tasks.add.delay(1, 1).get(timeout=10) == 2
+    assert stage.tasks.add.delay(1, 1).get(timeout=30) == 2
     with pytest.raises(ValueError, match="broken chain"):
         result.get(timeout=5)
 
@@ -157,15 +157,15 @@ def test_task_before_a_group_feeds_every_member(stage: Stage) -> None:
     assert (add.s(1, 1) | group(add.s(i) for i in range(3)))().get(timeout=20) == [2, 3, 4]
     result = (add.s(4, 4) | group(add.si(i, i) for i in range(10)))()
     assert result.get(timeout=20) == list(range(0, 20, 2))
-    assert result.parent.get(timeout=10) == 8
+    assert result.parent.get(timeout=30) == 8
 
 
 def test_link_runs_after_success(stage: Stage) -> None:
     add, mul = stage.tasks.add, stage.tasks.mul
     result = add.apply_async((2, 2), link=mul.s(16))
-    assert result.get(timeout=10) == 4
+    assert result.get(timeout=30) == 4
     child = eventually(lambda: result.children)[0]
-    assert child.get(timeout=10) == 64
+    assert child.get(timeout=30) == 64
     assert list(result.collect()) == [(result, 4), (child, 64)]
 
 
@@ -173,28 +173,28 @@ def test_link_adds_to_the_parents_result(stage: Stage) -> None:
     add = stage.tasks.add
     for extra, total in ((16, 20), (8, 12)):
         result = add.apply_async((2, 2), link=add.s(extra))
-        result.get(timeout=10)
-        assert eventually(lambda: result.children)[0].get(timeout=10) == total  # noqa: B023
+        result.get(timeout=30)
+        assert eventually(lambda: result.children)[0].get(timeout=30) == total  # noqa: B023
 
 
 def test_several_links_all_run(stage: Stage) -> None:
     add = stage.tasks.add
     result = add.apply_async((2, 2), link=[add.s(1), add.s(10)])
-    result.get(timeout=10)
+    result.get(timeout=30)
     children = eventually(lambda: result.children)
     flat = [value for child in children for value in _values(child)]
     assert sorted(flat) == [5, 14]
 
 
 def _values(child: object) -> list[int]:
-    value = child.get(timeout=10)  # type: ignore[attr-defined]
+    value = child.get(timeout=30)  # type: ignore[attr-defined]
     return value if isinstance(value, list) else [value]
 
 
 def test_link_does_not_run_after_failure(stage: Stage) -> None:
     result = stage.tasks.raising.apply_async(link=stage.tasks.stamped.si("never linked"))
-    result.get(timeout=10, propagate=False)
-    assert stage.tasks.add.delay(1, 1).get(timeout=10) == 2
+    result.get(timeout=30, propagate=False)
+    assert stage.tasks.add.delay(1, 1).get(timeout=30) == 2
     assert stage.journal("never linked") == []
     assert not result.children
 
@@ -202,7 +202,7 @@ def test_link_does_not_run_after_failure(stage: Stage) -> None:
 def test_link_error_gets_request_exception_and_traceback(stage: Stage) -> None:
     before = len(stage.journal("errors"))
     result = stage.tasks.raising.apply_async(("for the errback",), link_error=stage.tasks.note_error.s())
-    result.get(timeout=10, propagate=False)
+    result.get(timeout=30, propagate=False)
     entry = stage.wait_for_journal("errors", before + 1)[before]
     assert entry["id"] == result.id
     assert entry["exc"] == "ValueError('for the errback')"
@@ -211,7 +211,7 @@ def test_link_error_gets_request_exception_and_traceback(stage: Stage) -> None:
 
 def test_link_error_of_the_old_form_gets_the_id(stage: Stage) -> None:
     result = stage.tasks.raising.apply_async(link_error=stage.tasks.note_error_id.s())
-    result.get(timeout=10, propagate=False)
+    result.get(timeout=30, propagate=False)
     assert stage.wait_for_journal("error-ids", 1)[0]["id"] == result.id
 
 
@@ -219,7 +219,7 @@ def test_error_callback_of_a_chain_runs_for_a_later_step(stage: Stage) -> None:
     tasks = stage.tasks
     before = len(stage.journal("errors"))
     flow = (tasks.add.s(1, 1) | tasks.raising.si("second step")).on_error(tasks.note_error.s())
-    flow().get(timeout=10, propagate=False)
+    flow().get(timeout=30, propagate=False)
     entries = stage.wait_for_journal("errors", before + 1)
     assert "second step" in entries[before]["exc"]
 
@@ -228,7 +228,7 @@ def test_map_and_starmap_run_in_one_message(stage: Stage) -> None:
     tasks = stage.tasks
     assert (~tasks.xsum.map([list(range(10)), list(range(100))])) == [45, 4950]
     assert (~tasks.add.starmap(zip(range(10), range(10)))) == list(range(0, 20, 2))
-    assert tasks.add.starmap([(1, 1)]).apply_async(countdown=0.1).get(timeout=10) == [2]
+    assert tasks.add.starmap([(1, 1)]).apply_async(countdown=0.1).get(timeout=30) == [2]
 
 
 def test_chunks_split_the_work(stage: Stage) -> None:
@@ -262,15 +262,15 @@ def test_replace_inside_a_chain_goes_on(stage: Stage) -> None:
 
 def test_immutable_and_partial_signatures(stage: Stage) -> None:
     add = stage.tasks.add
-    assert (add.s(1, 1) | add.si(5, 5))().get(timeout=10) == 10
-    assert add.signature((2,), {"y": 3}).delay().get(timeout=10) == 5
+    assert (add.s(1, 1) | add.si(5, 5))().get(timeout=30) == 10
+    assert add.signature((2,), {"y": 3}).delay().get(timeout=30) == 5
 
 
 def test_children_of_a_task_that_starts_others(stage: Stage) -> None:
     result = stage.tasks.starts_others.delay(3)
-    ids = result.get(timeout=10)
+    ids = result.get(timeout=30)
     assert [child.id for child in result.children] == ids
-    assert [child.get(timeout=10) for child in result.children] == [0, 2, 4]
+    assert [child.get(timeout=30) for child in result.children] == [0, 2, 4]
 
 
 def test_task_may_wait_for_another_only_when_told(stage: Stage) -> None:
@@ -282,8 +282,8 @@ def test_task_may_wait_for_another_only_when_told(stage: Stage) -> None:
 def test_parent_and_root_ids_follow_the_chain(stage: Stage) -> None:
     tasks = stage.tasks
     result = (tasks.add.s(1, 1) | tasks.describe_request.si() | tasks.describe_request.si())()
-    last = result.get(timeout=10)
-    middle = result.parent.get(timeout=10)
+    last = result.get(timeout=30)
+    middle = result.parent.get(timeout=30)
     first_id = result.parent.parent.id
     assert (middle["parent_id"], middle["root_id"]) == (first_id, first_id)
     assert (last["parent_id"], last["root_id"]) == (result.parent.id, first_id)

@@ -29,11 +29,11 @@ CELERY = installed_version()
 def test_every_accepted_serializer_arrives(stage: Stage, serializer: str) -> None:
     arguments = (1, 2.5, "text", [1, {"a": None}], True)
     result = stage.tasks.echo.apply_async(arguments, {"key": "väl"}, serializer=serializer)
-    assert result.get(timeout=10) == [list(arguments), {"key": "väl"}]
+    assert result.get(timeout=30) == [list(arguments), {"key": "väl"}]
 
 
 def test_pickled_object_arrives(stage: Stage) -> None:
-    assert stage.tasks.sum_point.delay(stage.tasks.Point(3, 4)).get(timeout=10) == 7
+    assert stage.tasks.sum_point.delay(stage.tasks.Point(3, 4)).get(timeout=30) == 7
 
 
 @pytest.mark.parametrize("compression", ["zlib", "bzip2", "gzip", "lzma", "zstd", "brotli"])
@@ -41,7 +41,7 @@ def test_pickled_object_arrives(stage: Stage) -> None:
 def test_every_compression_arrives(stage: Stage, compression: str, serializer: str) -> None:
     text = "compressible " * 2000
     result = stage.tasks.length.apply_async((text,), compression=compression, serializer=serializer)
-    assert result.get(timeout=10) == len(text)
+    assert result.get(timeout=30) == len(text)
 
 
 def test_typed_json_values_keep_their_type(stage: Stage) -> None:
@@ -56,11 +56,11 @@ def test_typed_json_values_keep_their_type(stage: Stage) -> None:
         "täxt \U0001f40d \x00",
         None,
     )
-    assert stage.tasks.describe.delay(*values).get(timeout=10) == [[type(v).__name__, repr(v)] for v in values]
+    assert stage.tasks.describe.delay(*values).get(timeout=30) == [[type(v).__name__, repr(v)] for v in values]
 
 
 def test_typed_json_results_keep_their_type(stage: Stage) -> None:
-    assert stage.tasks.typed_values.delay().get(timeout=10) == stage.tasks.typed_values()
+    assert stage.tasks.typed_values.delay().get(timeout=30) == stage.tasks.typed_values()
 
 
 def test_request_shows_the_message(stage: Stage) -> None:
@@ -73,7 +73,7 @@ def test_request_shows_the_message(stage: Stage) -> None:
         expires=3600,
         priority=3,
     )
-    found = result.get(timeout=10)
+    found = result.get(timeout=30)
     assert found["id"] == found["correlation_id"] == found["root_id"] == f"request-{stage.kind.name}"
     assert found["task"] == "formats.request_of"
     assert found["custom"] == {"trace": ["a", 1]}
@@ -99,7 +99,7 @@ def test_request_shows_the_message(stage: Stage) -> None:
 def test_hidden_arguments_stay_out_of_the_log(stage: Stage) -> None:
     position = stage.worker.mark()
     result = stage.tasks.echo.apply_async(("secret",), {"key": "secret"}, argsrepr="(<hidden>,)", kwargsrepr="{...}")
-    assert result.get(timeout=10) == [["secret"], {"key": "secret"}]
+    assert result.get(timeout=30) == [["secret"], {"key": "secret"}]
     stage.worker.wait_for_line(rf"Task formats\.echo\[{result.id}\] succeeded", after=position)
     assert not any("secret" in line for line in stage.worker.lines_after(position) if "received" in line)
 
@@ -131,7 +131,7 @@ def send(stage: Stage, body: Any, **options: Any) -> None:
 
 def test_protocol_1_is_understood(stage: Stage) -> None:
     send(stage, protocol_1("formats.echo", [1, "two"], {"three": 3}, "old-1"))
-    assert stage.app.AsyncResult("old-1").get(timeout=10) == [[1, "two"], {"three": 3}]
+    assert stage.app.AsyncResult("old-1").get(timeout=30) == [[1, "two"], {"three": 3}]
 
 
 def test_protocol_1_with_eta_and_callback_is_understood(stage: Stage) -> None:
@@ -152,7 +152,7 @@ def test_priorities_are_served_in_order(stage: Stage) -> None:
     for label in range(3):
         stage.tasks.note.apply_async(("priorities", ["high", label]), priority=0)
     stage.open_gate("priority-gate")
-    holder.get(timeout=10)
+    holder.get(timeout=30)
     entries = [entry["label"] for entry in stage.wait_for_journal("priorities", 63)]
     last_high = max(at for at, label in enumerate(entries) if label[0] == "high")
     assert last_high < 40, entries
@@ -182,7 +182,7 @@ def test_several_queues_are_all_read(kind: Kind) -> None:
         ]
         assert [result.get(timeout=20)[0] for result in results] == [[number] for number in range(30)]
         idle = stage.tasks.echo.apply_async((1,), queue="celery")
-        assert stage.tasks.echo.apply_async((2,), queue="third").get(timeout=10) == [[2], {}]
+        assert stage.tasks.echo.apply_async((2,), queue="third").get(timeout=30) == [[2], {}]
         assert not idle.ready()
         assert stage.queue_length("celery") == 1
 
@@ -214,7 +214,7 @@ def test_extended_result_tells_about_the_task(kind: Kind) -> None:
     environment = {"TEST_RESULT_SETTING": "extended"}
     with Stage(kind, "result_settings", options=("-c", "1"), environment=environment) as stage:
         result = stage.tasks.echo_all.delay(1, two=2)
-        assert result.get(timeout=10) == [[1], {"two": 2}]
+        assert result.get(timeout=30) == [[1], {"two": 2}]
         meta = json.loads(stage.redis.get(f"celery-task-meta-{result.id}"))
         assert meta.pop("date_done").startswith("20")
         assert meta == {
@@ -231,7 +231,7 @@ def test_extended_result_tells_about_the_task(kind: Kind) -> None:
             "task_id": result.id,
         }
         failed = stage.tasks.fail.delay()
-        failed.get(timeout=10, propagate=False)
+        failed.get(timeout=30, propagate=False)
         meta = json.loads(stage.redis.get(f"celery-task-meta-{failed.id}"))
         assert (meta["name"], meta["worker"]) == ("result_settings.fail", stage.worker.node_name)
         assert meta["result"] == {
@@ -243,7 +243,7 @@ def test_extended_result_tells_about_the_task(kind: Kind) -> None:
 
 def test_plain_result_is_the_documented_json(stage: Stage) -> None:
     result = stage.tasks.length.delay("four")
-    assert result.get(timeout=10) == 4
+    assert result.get(timeout=30) == 4
     raw = stage.redis.get(f"celery-task-meta-{result.id}")
     meta = json.loads(raw)
     done = datetime.datetime.fromisoformat(meta["date_done"])

@@ -131,7 +131,7 @@ def test_stock_worker_drains_after_rollback_and_side_keys_expire(fleet: Stage) -
     fleet.new_worker(STOCK, options=("-c", "2", "-n", "stock@%h")).start()
     done = wait_for_executions(fleet, "rollback", 101, deadline_s=60)
     assert set(done.values()) == {1}
-    assert eta.get(timeout=10) == 1
+    assert eta.get(timeout=30) == 1
 
 
 def test_side_keys_of_a_killed_worker_expire(fleet: Stage) -> None:

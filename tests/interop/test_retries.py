@@ -113,10 +113,10 @@ def test_rejected_task_runs_once(stage: Stage) -> None:
     result = stage.tasks.rejected.delay("rejected")
     stage.wait_for_journal("rejected", 1)
     stage.wait_until_drained()
-    assert stage.tasks.add.delay(1, 1).get(timeout=10) == 2
+    assert stage.tasks.add.delay(1, 1).get(timeout=30) == 2
     assert len(stage.journal("rejected")) == 1
     if CELERY >= (5, 7):
-        assert isinstance(result.get(timeout=10, propagate=False), Reject)
+        assert isinstance(result.get(timeout=30, propagate=False), Reject)
     else:
         assert result.state == "PENDING"
 
@@ -134,14 +134,14 @@ def test_started_state_names_process_and_node(stage: Stage) -> None:
     assert eventually(lambda: result.state == "STARTED")
     assert result.info == {"pid": entry["pid"], "hostname": stage.worker.node_name}
     stage.open_gate("started")
-    assert result.get(timeout=10) == "out"
+    assert result.get(timeout=30) == "out"
 
 
 def test_expected_error_is_logged_without_traceback(stage: Stage) -> None:
     position = stage.worker.mark()
     result = stage.tasks.expected_error.delay()
     with pytest.raises(LookupError, match="as announced"):
-        result.get(timeout=10)
+        result.get(timeout=30)
     line = stage.worker.wait_for_line(
         rf"INFO/.*Task tasks\.expected_error\[{result.id}\] raised expected: LookupError\('as announced'\)",
         after=position,
@@ -154,7 +154,7 @@ def test_expected_error_is_logged_without_traceback(stage: Stage) -> None:
 def test_unexpected_error_is_logged_with_traceback(stage: Stage) -> None:
     position = stage.worker.mark()
     result = stage.tasks.raising.delay("unexpected")
-    result.get(timeout=10, propagate=False)
+    result.get(timeout=30, propagate=False)
     stage.worker.wait_for_line(
         rf"ERROR/.*Task tasks\.raising\[{result.id}\] raised unexpected: ValueError\('unexpected'\)", after=position
     )
@@ -172,12 +172,12 @@ def test_ignored_result_is_not_stored(stage: Stage) -> None:
 def test_call_may_ask_for_an_ignored_result(stage: Stage) -> None:
     result = stage.tasks.result_ignored.apply_async(("asked",), ignore_result=False)
     if CELERY >= (5, 6):
-        assert result.get(timeout=10) == 1
+        assert result.get(timeout=30) == 1
         return
     # Before, the task's own word was the last.
     stage.wait_for_journal("asked", 1)
     stage.wait_until_drained()
-    stage.tasks.add.delay(0, 0).get(timeout=10)
+    stage.tasks.add.delay(0, 0).get(timeout=30)
     assert not stage.redis.exists(f"celery-task-meta-{result.id}")
 
 
@@ -188,14 +188,14 @@ def test_error_of_an_ignored_result_may_be_kept(stage: Stage) -> None:
 
 
 def test_unpickleable_error_still_arrives(stage: Stage) -> None:
-    error = stage.tasks.raises_unpickleable.delay().get(timeout=10, propagate=False)
+    error = stage.tasks.raises_unpickleable.delay().get(timeout=30, propagate=False)
     assert "one and two" in str(error)
     assert "UnpickleableError" in repr(error) or "UnpickleableError" in type(error).__name__
 
 
 def test_result_that_cannot_be_encoded_fails_the_task(stage: Stage) -> None:
     result = stage.tasks.returns_what_json_cannot.delay()
-    error = result.get(timeout=10, propagate=False)
+    error = result.get(timeout=30, propagate=False)
     assert result.state == "FAILURE"
     assert "EncodeError" in type(error).__name__
     assert "is not JSON serializable" in str(error)
@@ -204,6 +204,6 @@ def test_result_that_cannot_be_encoded_fails_the_task(stage: Stage) -> None:
 def test_cause_of_an_error_is_in_its_traceback(stage: Stage) -> None:
     result = stage.tasks.raises_from_cause.delay()
     with pytest.raises(RuntimeError, match="the effect"):
-        result.get(timeout=10)
+        result.get(timeout=30)
     assert "KeyError: 'the cause'" in result.traceback
     assert "direct cause of the following exception" in result.traceback

@@ -46,7 +46,7 @@ def test_success_shows_signals_and_hooks_in_order(stage: Stage) -> None:
         "after_return",
         "task_postrun",
     ]
-    assert result.get(timeout=10) == 3
+    assert result.get(timeout=30) == 3
     prerun, success, postrun = (entries[at] for at in (0, 4, 6))
     assert prerun["keys"] == ["args", "kwargs", "task", "task_id"]
     assert prerun["sender"] == "observed.succeed"
@@ -86,7 +86,7 @@ def test_failure_shows_signals_and_hooks_in_order(stage: Stage) -> None:
 
 def test_retry_shows_signals_and_hooks_in_order(stage: Stage) -> None:
     result, entries = run(stage, stage.tasks.retry_once.s(), 11)
-    assert result.get(timeout=10) == "done"
+    assert result.get(timeout=30) == "done"
     seen = names(entries)
     assert seen[:5] == ["task_prerun", "before_start", "on_retry", "task_retry", "task_postrun"]
     assert seen[5:] == ["task_prerun", "before_start", "on_success", "task_success", "after_return", "task_postrun"]
@@ -115,13 +115,13 @@ def test_reject_shows_its_outcome_in_the_main_process(stage: Stage) -> None:
 def test_call_override_is_used(stage: Stage) -> None:
     result, entries = run(stage, stage.tasks.called.s(5), 4)
     assert names(entries) == ["task_prerun", "__call__", "task_success", "task_postrun"]
-    assert result.get(timeout=10) == 5
+    assert result.get(timeout=30) == 5
 
 
 def test_task_object_keeps_state_in_its_process(stage: Stage) -> None:
     stage.redis.delete("journal:signals")
-    first_pid, first = stage.tasks.count_runs.delay().get(timeout=10)
-    second_pid, second = stage.tasks.count_runs.delay().get(timeout=10)
+    first_pid, first = stage.tasks.count_runs.delay().get(timeout=30)
+    second_pid, second = stage.tasks.count_runs.delay().get(timeout=30)
     # Nothing of these may fall into the next test.
     eventually(lambda: names(stage.journal("signals")).count("task_postrun") == 2)
     assert second_pid == first_pid
@@ -201,7 +201,7 @@ def test_started_state_is_published_before_success(stage: Stage) -> None:
     def run_tracked() -> list[str]:
         seen: list[dict[str, Any]] = []
         result = stage.tasks.tracked.delay()
-        assert result.get(timeout=10, on_message=seen.append) == "seen"
+        assert result.get(timeout=30, on_message=seen.append) == "seen"
         # The client may still hear of an earlier test's result.
         return [body["status"] for body in seen if body["task_id"] == result.id]
 
@@ -214,7 +214,7 @@ def test_started_state_is_published_before_success(stage: Stage) -> None:
 def test_received_signal_sees_a_real_request(kind: Kind) -> None:
     with Stage(kind, APP, options=WORKER_OPTIONS) as stage:
         result = stage.tasks.succeed.delay(1, y=2)
-        assert result.get(timeout=10) == 3
+        assert result.get(timeout=30) == 3
         entry = stage.wait_for_journal("received", 1)[0]
         assert entry["keys"] == ["request"]
         assert entry["arguments"]["request"] == "'observed.succeed'"
@@ -228,7 +228,7 @@ def test_life_of_a_worker_is_signalled_as_upstream(kind: Kind) -> None:
         stage.wait_for_journal("life-gate", 2)
         stage.open_gate("life-gate", 2)
         for result in results:
-            result.get(timeout=10)
+            result.get(timeout=30)
         stage.worker.send(signal.SIGTERM)
         assert stage.worker.wait() == 0
         entries = stage.journal("life")

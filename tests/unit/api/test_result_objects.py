@@ -121,7 +121,7 @@ def test_parents_failures_are_raised(app: pyworker.Celery) -> None:
     finish(app, "up", ValueError("up"), "FAILURE")
     child = app.AsyncResult("down", parent=app.AsyncResult("up"))
     with pytest.raises(ValueError, match="up"):
-        child.get(timeout=10)
+        child.get(timeout=30)
     with pytest.raises(exceptions.TimeoutError):
         child.get(timeout=0.1, follow_parents=False)
 

@@ -54,7 +54,7 @@ def test_a_result_that_is_there_is_read(app: pyworker.Celery) -> None:
 
 def test_a_result_that_comes_later_wakes_the_waiter(app: pyworker.Celery, shared_server: RedisServer) -> None:
     thread = finish_when_waited_for(app, shared_server, "b", 2)
-    assert app.AsyncResult("b").get(timeout=10) == 2
+    assert app.AsyncResult("b").get(timeout=30) == 2
     thread.join()
 
 
@@ -69,7 +69,7 @@ def test_a_result_without_announcement_is_found_too(app: pyworker.Celery, shared
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert app.AsyncResult("c").get(timeout=10) == 3
+    assert app.AsyncResult("c").get(timeout=30) == 3
     thread.join()
 
 
@@ -137,7 +137,7 @@ def test_a_group_waits_for_all_and_raises_the_first_failure(app: pyworker.Celery
     failing = pyworker.GroupResult("f", [app.AsyncResult("f0"), app.AsyncResult("f1")], app=app)
     finish(app, "f1", ValueError("second"), "FAILURE")
     with pytest.raises(ValueError, match="second"):
-        failing.get(timeout=10)
+        failing.get(timeout=30)
 
 
 def test_a_wait_inside_a_wait(app: pyworker.Celery) -> None:

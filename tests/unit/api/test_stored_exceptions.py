@@ -111,7 +111,7 @@ def forge(app: pyworker.Celery, task_id: str, result: Any, status: Any = "FAILUR
 
 def test_reading_and_waiting_refuse(app: pyworker.Celery) -> None:
     forge(app, "forged", named("os", "system"))
-    for read in (lambda: app.AsyncResult("forged").state, lambda: app.AsyncResult("forged").get(timeout=10)):
+    for read in (lambda: app.AsyncResult("forged").state, lambda: app.AsyncResult("forged").get(timeout=30)):
         with pytest.raises(SecurityError, match=r"os\.system"):
             read()
 
@@ -139,7 +139,7 @@ def test_what_is_no_meta_is_an_error(app: pyworker.Celery, payload: bytes) -> No
     write = backend._write if hasattr(backend, "_write") else lambda key, value: backend.write_result(key, value, False)
     write(backend.task_key("odd").encode(), payload)
     with pytest.raises(DecodeError, match="no result of a task"):
-        app.AsyncResult("odd").get(timeout=10)
+        app.AsyncResult("odd").get(timeout=30)
 
 
 def test_parts_of_chords_refuse(app: pyworker.Celery) -> None:
