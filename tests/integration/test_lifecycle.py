@@ -197,12 +197,14 @@ def test_purge_empties_the_queue_first(kind: Kind) -> None:
 
 
 def test_stacks_are_written_on_request(stage: Stage) -> None:
+    # A worker is ready before its children are born.
+    assert stage.tasks.add.delay(1, 1).get(timeout=30) == 2
     position = stage.worker.mark()
     os.kill(stage.worker.pid, signal.SIGUSR1)
     stage.worker.wait_for_line(r"(MainThread|File \")", after=position)
     if stage.kind.is_stock:
         return  # it tells of its main process alone
-    stage.worker.wait_for_line(r"ForkPoolWorker-1 \(pid \d+, \d+ tasks started\): idle", after=position)
+    stage.worker.wait_for_line(r"ForkPoolWorker-\d+ \(pid \d+, \d+ tasks started\): idle", after=position)
     running = stage.tasks.gated.delay("stacks")
     stage.wait_for_journal("stacks", 1)
     os.kill(stage.worker.pid, signal.SIGUSR1)
