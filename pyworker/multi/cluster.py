@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pyworker.multi.node import Node, full_name
 from pyworker.multi.options import Options, ParsedLine, options_by_name
+from pyworker.multi.process import Process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -154,29 +155,32 @@ class Cluster:
         if not running:
             return
         self._reporter.stopping()
-        for node in list(running):
+        processes: dict[Node, Process] = {}
+        for node in running:
             pid = node.pid
-            if pid and node.send(number):
-                self._reporter.signalled(node, pid, number)
+            process = Process(pid) if pid else None
+            if process and node.send(number):
+                self._reporter.signalled(node, process.pid, number)
+                processes[node] = process
             else:
                 self._reporter.unreachable(node)
-                running.remove(node)
                 on_down(node)
         if waits:
-            self._await(running, on_down)
+            self._await(processes, on_down)
 
-    def _await(self, running: list[Node], on_down: Callable[[Node], object]) -> None:
-        if running:
-            self._reporter.waiting(running)
+    def _await(self, processes: dict[Node, Process], on_down: Callable[[Node], object]) -> None:
+        if processes:
+            self._reporter.waiting(list(processes))
         next_show = time.monotonic() + _SHOW_S
-        while running:
-            gone = [node for node in running if not node.is_alive]
+        while processes:
+            # The pid file says too little: a worker removes it before its very end.
+            gone = [node for node, process in processes.items() if not process.is_alive]
             for node in gone:
-                running.remove(node)
+                del processes[node]
                 self._reporter.ended(node)
                 on_down(node)
-                if running:
-                    self._reporter.waiting(running)
+                if processes:
+                    self._reporter.waiting(list(processes))
             if gone:
                 continue
             if time.monotonic() >= next_show:

@@ -143,11 +143,6 @@ class Node:
             return False  # gone, or the number is another user's process by now
         return True
 
-    @property
-    def is_alive(self) -> bool:
-        """Whether its process runs."""
-        return self.send(0)
-
     def start(self, on_spawn: Callable[[Sequence[str]], object]) -> int:
         """Start it and return the exit code of the detaching command; negative a signal.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import shlex
+import subprocess
+import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from click.testing import CliRunner, Result
 
 from pyworker.cli.main import cli
 from pyworker.multi.node import signal_number
+from support.processes import is_alive
+from support.waiting import eventually
 
 FILES = "--pidfile={0}/%n.pid --logfile={0}/%n%I.log"
 
@@ -116,6 +120,33 @@ def test_nodes_without_a_process_are_down(tmp_path: Path) -> None:
         assert ran.output.count("DOWN") == 2
     (tmp_path / "celery1.pid").write_text("nonsense\n")
     assert "DOWN" in invoke("stop", "1", *FILES.format(tmp_path).split()).output
+
+
+LINGERING = """
+import os, signal, sys, time
+file = sys.argv[1]
+def end(*_):
+    os.remove(file)
+    time.sleep(0.5)
+    os._exit(0)
+signal.signal(signal.SIGTERM, end)
+with open(file + ".new", "w") as new:
+    new.write(f"{os.getpid()}\\n")
+os.rename(file + ".new", file)
+while True:
+    signal.pause()
+"""
+
+
+def test_a_node_is_gone_when_its_process_is(tmp_path: Path) -> None:
+    """Not when its pid file is; and a zombie is gone, as the first process of a container may reap nobody."""
+    file = tmp_path / "w1.pid"
+    with subprocess.Popen([sys.executable, "-c", LINGERING, file]) as process:
+        eventually(file.exists, what="the pid file")
+        result = invoke("stopwait", "w1", f"--pidfile={tmp_path}/%n.pid")
+        assert result.exit_code == 0
+        assert f"TERM -> {process.pid}" in result.stdout
+        assert not is_alive(process.pid)
 
 
 def test_directories_are_made_by_start_alone(tmp_path: Path) -> None:
