@@ -6,6 +6,8 @@ import os
 import time
 from dataclasses import dataclass
 
+from pyworker.process_stat import stat_fields
+
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 #: Linux's clock id of a process's CPU time: the complement of its id above three bits of kind (2: all threads).
 _PROCESS_CPU_CLOCK_KIND = 2
@@ -37,18 +39,8 @@ def tree(root_pid: int) -> list[int]:
     return found
 
 
-def _stat_fields(pid: int) -> list[str] | None:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            text = file.read()
-    except OSError:
-        return None
-    # The program's name stands in parentheses and may hold anything.
-    return text[text.rindex(")") + 2 :].split()
-
-
 def _parent(pid: int) -> int | None:
-    fields = _stat_fields(pid)
+    fields = stat_fields(pid)
     return int(fields[1]) if fields and fields[0] != "Z" else None
 
 
@@ -56,7 +48,7 @@ def cpu_seconds(root_pid: int) -> float:
     """Return the CPU time used so far by a tree of processes, its dead and reaped members included."""
     total = 0.0
     for pid in tree(root_pid):
-        fields = _stat_fields(pid)
+        fields = stat_fields(pid)
         if fields is None:
             continue
         reaped = (int(fields[13]) + int(fields[14])) / _TICKS_PER_SECOND

@@ -237,12 +237,12 @@ class _Console:
         name = signal.Signals(number).name.removeprefix("SIG") if number in set(signal.Signals) else str(number)
         self.note(f"\t> {node.name}: {name} -> {pid}")
 
-    def unreachable(self, node: Node) -> None:
-        self.note(f"Could not signal {node.name} ({node.pid}): No such process")
+    def unreachable(self, node: Node, pid: int) -> None:
+        self.note(f"Could not signal {node.name} ({pid}): No such process")
 
-    def waiting(self, nodes: Sequence[Node]) -> None:
-        pids = ", ".join(str(node.pid) for node in nodes)
-        self.note(f"> Waiting for {count(len(nodes), 'node')} -> {pids}...", newline=False, fg="blue")
+    def waiting(self, pids: Sequence[int]) -> None:
+        numbers = ", ".join(map(str, pids))
+        self.note(f"> Waiting for {count(len(pids), 'node')} -> {numbers}...", newline=False, fg="blue")
 
     def still_waiting(self) -> None:
         self.note(".", newline=False)

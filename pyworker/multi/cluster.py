@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from pyworker.multi.node import Node, full_name
 from pyworker.multi.options import Options, ParsedLine, options_by_name
-from pyworker.multi.process import Process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from pyworker.multi.process import Process
 
 #: How often nodes that were told to stop are looked at, and how often that is shown.
 _LOOK_S = 0.1
@@ -74,11 +75,11 @@ class Reporter(Protocol):
     def signalled(self, node: Node, pid: int, number: int) -> None:
         """A node got a signal."""
 
-    def unreachable(self, node: Node) -> None:
-        """A node has no process."""
+    def unreachable(self, node: Node, pid: int) -> None:
+        """A node's process could get no signal."""
 
-    def waiting(self, nodes: Sequence[Node]) -> None:
-        """These nodes still run."""
+    def waiting(self, pids: Sequence[int]) -> None:
+        """The nodes of these processes still run."""
 
     def still_waiting(self) -> None:
         """They still do."""
@@ -128,13 +129,11 @@ class Cluster:
     def kill(self) -> None:
         """Kill those that run."""
         for node in self.nodes:
-            pid = node.pid
-            if not pid:
+            process = node.process
+            if process is None:
                 self._reporter.down(node)
-            elif node.send(signal.SIGKILL):
-                self._reporter.signalled(node, pid, signal.SIGKILL)
             else:
-                self._reporter.unreachable(node)
+                self._send(node, process, signal.SIGKILL)
 
     def find(self, name: str) -> Node | None:
         """A node by its full name."""
@@ -146,31 +145,34 @@ class Cluster:
         return code
 
     def _stop(self, number: int, *, waits: bool, on_down: Callable[[Node], object]) -> None:
-        running = []
+        processes: dict[Node, Process] = {}
         for node in self.nodes:
-            if node.pid:
-                running.append(node)
-            else:
+            process = node.process
+            if process is None:
                 on_down(node)
-        if not running:
+            else:
+                processes[node] = process
+        if not processes:
             return
         self._reporter.stopping()
-        processes: dict[Node, Process] = {}
-        for node in running:
-            pid = node.pid
-            process = Process(pid) if pid else None
-            if process and node.send(number):
-                self._reporter.signalled(node, process.pid, number)
-                processes[node] = process
-            else:
-                self._reporter.unreachable(node)
+        for node, process in list(processes.items()):
+            if not self._send(node, process, number):
+                del processes[node]
                 on_down(node)
         if waits:
             self._await(processes, on_down)
 
+    def _send(self, node: Node, process: Process, number: int) -> bool:
+        was_sent = process.send(number)
+        if was_sent:
+            self._reporter.signalled(node, process.pid, number)
+        else:
+            self._reporter.unreachable(node, process.pid)
+        return was_sent
+
     def _await(self, processes: dict[Node, Process], on_down: Callable[[Node], object]) -> None:
         if processes:
-            self._reporter.waiting(list(processes))
+            self._reporter.waiting([process.pid for process in processes.values()])
         next_show = time.monotonic() + _SHOW_S
         while processes:
             # The pid file says too little: a worker removes it before its very end.
@@ -180,7 +182,7 @@ class Cluster:
                 self._reporter.ended(node)
                 on_down(node)
                 if processes:
-                    self._reporter.waiting(list(processes))
+                    self._reporter.waiting([process.pid for process in processes.values()])
             if gone:
                 continue
             if time.monotonic() >= next_show:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pyworker.multi.process import Process
 from pyworker.worker.node_name import expand, expand_host, split_node_name
 from pyworker.worker.pidfile import Pidfile
 
@@ -125,23 +126,13 @@ class Node:
     # -- life
 
     @property
-    def pid(self) -> int | None:
-        """The process in the pid file, ``None`` without one."""
+    def process(self) -> Process | None:
+        """The process that its pid file names now, ``None`` without one."""
         try:
-            return Pidfile(self.pidfile).read()
+            pid = Pidfile(self.pidfile).read()
         except ValueError:
             return None
-
-    def send(self, number: int) -> bool:
-        """Send a signal; false if there is no process that could get it."""
-        pid = self.pid
-        if not pid:
-            return False
-        try:
-            os.kill(pid, number)
-        except (ProcessLookupError, PermissionError):
-            return False  # gone, or the number is another user's process by now
-        return True
+        return Process(pid) if pid else None
 
     def start(self, on_spawn: Callable[[Sequence[str]], object]) -> int:
         """Start it and return the exit code of the detaching command; negative a signal.

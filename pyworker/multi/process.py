@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+from pyworker.process_stat import stat_fields
+
 
 class Process:
     """The process that has this number now.
@@ -19,13 +23,16 @@ class Process:
         """Whether it still runs. A zombie does not: the first process of a container may reap nobody."""
         return self._started_ticks is not None and _started_ticks(self.pid) == self._started_ticks
 
+    def send(self, number: int) -> bool:
+        """Send a signal; false if there is no process that could get it."""
+        try:
+            os.kill(self.pid, number)
+        except (ProcessLookupError, PermissionError):
+            return False  # gone, or the number is another user's process by now
+        return True
+
 
 def _started_ticks(pid: int) -> str | None:
-    """When the process started, in clock ticks since boot; ``None`` when it has ended (proc(5), ``stat``)."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            # The command's name, in brackets, may hold anything.
-            fields = file.read().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in ("Z", "X") else fields[19]
+    """When the process started, in clock ticks since boot; ``None`` when it has ended."""
+    fields = stat_fields(pid)
+    return None if fields is None or fields[0] in ("Z", "X") else fields[19]

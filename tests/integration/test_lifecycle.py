@@ -200,14 +200,18 @@ def test_purge_empties_the_queue_first(kind: Kind) -> None:
 
 
 def test_stacks_are_written_on_request(stage: Stage) -> None:
+    def pool() -> list[int]:
+        (stats,) = stage.app.control.inspect([stage.worker.node_name], timeout=10).stats().values()
+        return list(stats["pool"]["processes"])
+
     # A worker is ready before its children are born.
-    assert stage.tasks.add.delay(1, 1).get(timeout=30) == 2
+    eventually(lambda: len(pool()) == 2, deadline_s=60, what="two children")
     position = stage.worker.mark()
     os.kill(stage.worker.pid, signal.SIGUSR1)
     stage.worker.wait_for_line(r"(MainThread|File \")", after=position)
     if stage.kind.is_stock:
         return  # it tells of its main process alone
-    stage.worker.wait_for_line(r"ForkPoolWorker-\d+ \(pid \d+, \d+ tasks started\): idle", after=position)
+    stage.worker.wait_for_line(r"ForkPoolWorker-1 \(pid \d+, \d+ tasks started\): idle", after=position)
     running = stage.tasks.gated.delay("stacks")
     stage.wait_for_journal("stacks", 1)
     os.kill(stage.worker.pid, signal.SIGUSR1)
